@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from taskgen_run.errors import BugError, TaskgenError, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,3 +42,59 @@ class AbstractMonitor:
 
     def close(self) -> None:
         """Called once at the end, whatever happened."""
+
+
+class Monitors(AbstractMonitor):
+    """Several monitors as one; each is told in turn, the first one first.
+
+    Raises BugError, naming the monitor, when one raises what is not of the error family.
+    """
+
+    def __init__(self, monitors: Sequence[AbstractMonitor]) -> None:
+        self._monitors = monitors
+
+    def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        self._tell("on_start", taskset, host, attempt)
+
+    def on_jobs(self, jobs: JobBatch) -> None:
+        self._tell("on_jobs", jobs)
+
+    def on_segments(self, segments: pa.RecordBatch) -> None:
+        self._tell("on_segments", segments)
+
+    def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        self._tell("on_finish", taskset, host, attempt)
+
+    def on_stop(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        self._tell("on_stop", taskset, host, attempt)
+
+    def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
+        self._tell("on_fail", taskset, host, attempt, error)
+
+    def close(self) -> None:
+        """Close every monitor, also after one has failed to; then raise the first failure."""
+        failures = []
+        for monitor in self._monitors:
+            try:
+                _call(monitor, "close")
+            except TaskgenError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _tell(self, what: str, *args: Any) -> None:
+        for monitor in self._monitors:
+            _call(monitor, what, *args)
+
+
+def _call(monitor: AbstractMonitor, what: str, *args: Any) -> None:
+    method: Callable[..., None] = getattr(monitor, what)
+    try:
+        method(*args)
+    except TaskgenError:
+        raise
+    except Exception as error:  # monitors are plug-ins: whatever they raise
+        name = type(monitor).__name__
+        raise BugError(
+            f"monitor {name} failed in {what}: {type(error).__name__}: {one_line(error)}"
+        ) from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from taskgen_run.task import Attribute, Task
+from taskgen_run.task import Attribute
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,9 @@ class AbstractSession(ABC):
     computes: ClassVar[bool] = False
     """Whether the host only names a machine and the result is a function of the task set."""
 
+    admission_control: ClassVar[bool] = False
+    """Whether `start` takes an admission-control goal as its first parameter."""
+
     @staticmethod
     def is_available(host: str, port: int, timeout: float) -> bool:
         """Tell within `timeout` seconds whether `host` answers; never raises if it is down."""
@@ -52,6 +56,14 @@ class AbstractSession(ABC):
 
         Raises ConfigurationError for what this session cannot run.
         """
+
+    @classmethod
+    def files(cls, taskset: TaskSet, **options: Any) -> Iterable[Path]:
+        """The files whose content decides the results, such as a scheduler of the user's own.
+
+        Asked after `check`, with the same arguments; they are part of the fingerprint.
+        """
+        return ()
 
     @abstractmethod
     def __init__(self, host: str, port: int) -> None:
@@ -106,5 +118,3 @@ class TracingSession(Protocol):
         """
         ...
 
-
-__all__ = ["AbstractSession", "Attribute", "BatchSession", "Task", "TracingSession"]

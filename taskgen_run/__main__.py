@@ -1,0 +1,35 @@
+"""The face of the package: ``python -m taskgen_run`` and the console script."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from taskgen_run.errors import TaskgenError, one_line
+from taskgen_run.interrupts import Interrupted
+
+
+def main() -> None:
+    """Run the command line. Ends the process: 0 done, 1 something failed, 2 bad configuration,
+    130 and 143 for SIGINT and SIGTERM.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)  # `python -m` does; classes of a user's own are found there
+    try:
+        from taskgen_run.cli import run
+
+        sys.exit(run(sys.argv[1:]))
+    except TaskgenError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Interrupted as interrupt:
+        sys.exit(128 + interrupt.signum)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

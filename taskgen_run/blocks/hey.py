@@ -1,0 +1,13 @@
+"""Blocks of the workload `hey`, which prints a greeting and ends."""
+
+from __future__ import annotations
+
+HelloWorld = {
+    "pkg": "hey",
+    "executiontime": 1,
+    "criticaltime": 0,
+    "quota": "1M",
+    "caps": 235,
+    "config": {},
+}
+"""A greeting: at most 1 ms, never killed."""

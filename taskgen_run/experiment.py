@@ -1,0 +1,267 @@
+"""One experiment: built from a configuration or from objects, checked, run and recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from taskgen_run import __version__
+from taskgen_run.config import load_class, validate, validate_keywords
+from taskgen_run.errors import ConfigurationError, TaskgenError, one_line
+from taskgen_run.fingerprint import IGNORED, fingerprint, plain
+from taskgen_run.hosts import TargetRange
+from taskgen_run.interrupts import Interrupted, Interrupts
+from taskgen_run.monitor import AbstractMonitor, Monitors
+from taskgen_run.provenance import log_file, provenance, save_composition
+from taskgen_run.session import AbstractSession
+from taskgen_run.taskset import TaskSet
+
+if TYPE_CHECKING:
+    from taskgen_run.results import State, VariantSet
+
+log = logging.getLogger(__name__)
+
+OUTPUTS = "outputs"
+"""Where result directories are made unless something else is said."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run came to: `status` is 'finished' or, when variants have failed, 'failed'."""
+
+    directory: Path
+    status: str
+    failed: int = 0
+
+
+@dataclass
+class Experiment:
+    """A task set, the session that runs it and the targets where.
+
+    ``Experiment(TaskSet([Task(period=5, executiontime=1)]), SimSoSession).run()`` runs one.
+    `options` are the keyword arguments of the session; `admission` is the admission-control
+    goal, empty for none; `monitors` are called without arguments to make the monitors of a run.
+    `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
+    composition and `config` the same resolved, if it was built from them.
+
+    Raises ConfigurationError for everything that can be known before it runs.
+    """
+
+    taskset: TaskSet
+    session: type[AbstractSession]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    targets: str | Sequence[str] = "127.0.0.1"
+    port: int = 3001
+    seed: int = 0
+    max_variants: int | None = None
+    admission: Mapping[str, Any] = field(default_factory=dict)
+    monitors: Sequence[Callable[[], AbstractMonitor]] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    composed: DictConfig | None = None
+
+    def __post_init__(self) -> None:
+        self.hosts = TargetRange(self.targets)
+        self.taskset.seed = self.seed
+        validate_keywords(self.options, self.session, "session", positional=2)
+        if self.admission and not self.session.admission_control:
+            raise ConfigurationError(
+                f"admission must be none with {self.session.__name__}, which has no admission "
+                f"control, got {self.labels.get('admission', dict(self.admission))}"
+            )
+        self.taskset.check(self.session.task_attributes)
+        self._first = next(self.taskset.variants(), None)
+        if self._first is None:
+            raise ConfigurationError(f"task set {self.taskset.name!r} must have a variant, has none")
+        self._first.check(self.session.task_attributes)
+        self.session.check(self._first, **self.options)
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> Experiment:
+        """Build an experiment from a composed configuration. Raises ConfigurationError."""
+        root = validate(config)
+        choices = _choices(config)
+        session = load_class(root.session, "session", AbstractSession)
+        return cls(
+            taskset=_build_taskset(root.taskset, choices.get("taskset", "taskset")),
+            session=session,
+            options={key: value for key, value in root.session.items() if key != "_target_"},
+            targets=root.targets,
+            port=root.port,
+            seed=root.seed,
+            max_variants=root.max_variants,
+            admission=root.admission,
+            monitors=list(_build_monitors(root.monitor)),
+            labels={**choices, **_overridden(config)},
+            config=vars(root),
+            composed=config,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits: the same exactly for the same experiment."""
+        assert self._first is not None
+        files = self.session.files(self._first, **self.options)
+        return fingerprint(self.config or self._description(), files)
+
+    @property
+    def name(self) -> str:
+        """The name of the result directory: session, task set and fingerprint."""
+        session = self.labels.get("session", self.session.__name__)
+        taskset = self.taskset.name or type(self.taskset).__name__
+        return f"{session}-{taskset}-{self.fingerprint[:8]}".replace("/", "_")
+
+    @property
+    def variant_count(self) -> int | None:
+        """How many variants are to be processed in all; None if that is not known."""
+        counts = [n for n in (self.taskset.variant_count(), self.max_variants) if n is not None]
+        return min(counts, default=None)
+
+    def state(self, directory: Path) -> State:
+        """What `directory` holds of this experiment; changes nothing."""
+        from taskgen_run import results
+
+        return results.state(directory, self.fingerprint, __version__)
+
+    def is_finished(self, directory: Path) -> bool:
+        """Whether `directory` has all that this experiment asks for."""
+        state = self.state(directory)
+        if state.status != "finished":
+            return False
+        wanted = self.variant_count
+        return wanted is None or state.variants >= wanted
+
+    def run(self, directory: str | Path | None = None, *, rerun: bool = False) -> Report:
+        """Run what is not finished yet, into `directory` (default: outputs/NAME).
+
+        With `rerun`, what is finished is run again. A variant that fails does not raise: the
+        report tells. Raises ConfigurationError, InfrastructureError, BugError and Interrupted;
+        what was finished until then is kept, and the next run continues.
+        """
+        # Imported here: pyarrow is slow to import, and help, plans and mistakes do without it.
+        from taskgen_run.distributor import Distributor
+        from taskgen_run.monitors import ProgressMonitor
+        from taskgen_run.results import ResultWriter
+
+        path = Path(OUTPUTS, self.name) if directory is None else Path(directory)
+        if not rerun and self.is_finished(path):
+            log.info("finished already, not run again (rerun=true does): %s", path)
+            return Report(path, "finished")
+        with Interrupts() as interrupts, ExitStack() as stack:
+            facts = provenance(
+                fingerprint=self.fingerprint,
+                seed=self.seed,
+                labels=self.labels,
+                version=__version__,
+            )
+            writer = ResultWriter.open(
+                path, facts, rerun=rerun, declared=self.session.task_attributes
+            )
+            stack.callback(writer.close)
+            if self.composed is not None:
+                save_composition(self.composed, path / ".hydra")
+            stack.enter_context(log_file(path / "experiment.log"))
+            progress = ProgressMonitor(self.variant_count, writer.finished.count)
+            watching = [writer, progress]
+            stack.callback(Monitors(watching).close)
+            watching += [monitor() for monitor in self.monitors]
+            distributor = Distributor(
+                connect=lambda host: self.session(host, self.port, **self.options),
+                targets=self.hosts,
+                monitor=Monitors(watching),
+                interrupts=interrupts,
+                params=[self.admission] if self.admission else [],
+                declared=self.session.task_attributes,
+            )
+            try:
+                distributor.run(self._pending(writer.finished))
+                status = "failed" if writer.failed else "finished"
+                writer.finish(status)
+            except (Interrupted, TaskgenError) as error:
+                writer.finish("stopped", one_line(error))
+                raise
+        return Report(path, status, writer.failed)
+
+    def _pending(self, finished: VariantSet) -> Iterator[TaskSet]:
+        """The variants that are not finished, in order."""
+        for taskset in self.taskset.variants(finished.first_missing()):
+            if self.max_variants is not None and taskset.variant >= self.max_variants:
+                return
+            if taskset.variant not in finished:
+                yield taskset
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "session": {"_target_": plain(self.session), **self.options},
+            "taskset": {"_target_": plain(type(self.taskset)), "tasks": list(self.taskset)},
+            "admission": self.admission,
+            "targets": self.targets,
+            "port": self.port,
+            "seed": self.seed,
+        }
+
+
+def _build_taskset(node: Mapping[str, Any], name: str) -> TaskSet:
+    if "_target_" not in node:
+        return TaskSet.from_config(node, name)
+    try:
+        taskset = instantiate(node, _convert_="all")
+    except TaskgenError:
+        raise
+    except Exception as error:  # whatever the class of a user raises
+        cause = error.__cause__ if isinstance(error, HydraException) else error
+        raise ConfigurationError(
+            f"taskset._target_: cannot build {node['_target_']!r}: {one_line(cause or error)}"
+        ) from error
+    if not isinstance(taskset, TaskSet):
+        raise ConfigurationError(
+            f"taskset._target_ must make a TaskSet, got {type(taskset).__name__} "
+            f"from {node['_target_']!r}"
+        )
+    taskset.name = name
+    return taskset
+
+
+def _build_monitors(node: Mapping[str, Any]) -> Iterator[Callable[[], AbstractMonitor]]:
+    """One monitor with `_target_`, or several by names of the user's own."""
+    for place, single in {"monitor": node}.items() if "_target_" in node else [
+        (f"monitor.{key}", value) for key, value in node.items()
+    ]:
+        if not isinstance(single, Mapping):
+            raise ConfigurationError(f"{place} must be a mapping with _target_, got {single!r}")
+        cls = load_class(single, place, AbstractMonitor)
+        options = {key: value for key, value in single.items() if key != "_target_"}
+        yield partial(cls, **validate_keywords(options, cls, place))
+
+
+def _choices(config: DictConfig) -> dict[str, str]:
+    chosen = OmegaConf.select(config, "hydra.runtime.choices") or {}
+    return {
+        str(group): str(choice)
+        for group, choice in chosen.items()
+        if not str(group).startswith("hydra/")
+    }
+
+
+def _overridden(config: DictConfig) -> dict[str, str]:
+    """The user's overrides of single values, by key, without the choices of groups."""
+    pairs = (str(o).lstrip("+").partition("=") for o in config.hydra.overrides.task)
+    choices = _choices(config)
+    return {key: value for key, _, value in pairs if key not in choices and key not in IGNORED}
+
+
+# The name of a result directory, for hydra.run.dir and hydra.sweep.subdir.
+OmegaConf.register_new_resolver(
+    "taskgen_run.name",
+    lambda *, _root_: Experiment.from_config(_root_).name,
+    replace=True,
+)

@@ -1,0 +1,63 @@
+"""The fingerprint of an experiment: what decides its results, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from taskgen_run.errors import ConfigurationError, one_line
+from taskgen_run.values import Random, Range
+
+IGNORED = ("hydra", "monitor", "outputs", "rerun", "plan", "max_variants")
+"""Keys of a configuration that do not decide what a variant's results are."""
+
+
+def fingerprint(config: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """64 hexadecimal digits: SHA-256 of the configuration as sorted JSON and of the files.
+
+    Raises ConfigurationError if a file cannot be read or a value has no lasting form.
+    """
+    decisive = {key: value for key, value in config.items() if key not in IGNORED}
+    digest = hashlib.sha256(json.dumps(plain(decisive), sort_keys=True).encode())
+    for path in files:
+        try:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise ConfigurationError(f"cannot read '{path}': {one_line(error)}") from error
+    return digest.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """`value` in terms of JSON, the same in every process.
+
+    An object is its class and its attributes. Raises ConfigurationError for one that has none.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real | Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, range):
+        return {"range": [value.start, value.stop, value.step]}
+    if isinstance(value, Range):
+        return {"range": [value[0], len(value), value[-1]]}
+    if isinstance(value, Random):
+        return {"random": plain(value.choices)}
+    if isinstance(value, type) or callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "__dict__"):
+        return {"_target_": plain(type(value)), **plain(vars(value))}
+    raise ConfigurationError(
+        f"a {type(value).__name__} has no lasting form to tell experiments apart by, got "
+        f"{value!r}; use a list, a range or an object with attributes"
+    )

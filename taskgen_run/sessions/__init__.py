@@ -1,0 +1,1 @@
+"""The sessions: one module each, and what several of them share."""

@@ -1,0 +1,74 @@
+"""The small tables that the command line prints: what would run, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from taskgen_run.experiment import Experiment, Report
+
+SHOWN_TASKS = 20
+"""How many tasks a summary shows; the files have them all."""
+
+
+def shown(directory: Path) -> str:
+    """The path as a person would type it: relative when it lies below the working directory."""
+    absolute = directory.absolute()
+    below = absolute.is_relative_to(Path.cwd())
+    return os.path.relpath(absolute) if below else str(absolute)
+
+
+def show_plan(planned: Iterable[tuple[Experiment, Path, bool]]) -> None:
+    """A row for every experiment, its directory, and whether it is run again."""
+    rows = []
+    for experiment, directory, rerun in planned:
+        wanted = experiment.variant_count
+        done = 0 if rerun else experiment.state(directory).variants
+        rows.append(
+            (
+                experiment.labels.get("session", ""),
+                experiment.labels.get("taskset", ""),
+                f"{experiment.hosts} ({experiment.hosts.count})",
+                "unknown" if wanted is None else str(wanted),
+                str(done),
+                shown(directory),
+            )
+        )
+    _print(("session", "task set", "targets (hosts)", "variants", "finished", "results in"), rows)
+
+
+def show_summary(report: Report) -> None:
+    """Jobs, worst response time and misses of each task, and where the results are."""
+    from taskgen_run import results
+
+    rows = []
+    for row in results.summary(report.directory).to_pylist():
+        worst = row["worst_response_ns"]
+        rows.append(
+            (
+                str(row["task"]),
+                str(row["jobs"]),
+                "" if worst is None else f"{worst / 1e6:g} ms",
+                str(row["misses"]),
+            )
+        )
+    if rows:
+        _print(("task", "jobs", "worst response time", "misses"), rows[:SHOWN_TASKS])
+    if len(rows) > SHOWN_TASKS:
+        print(f"… and {len(rows) - SHOWN_TASKS} more tasks")
+    print(f"results in {shown(report.directory)}")
+
+
+def _print(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    # Imported here: slow to import, and most mistakes end before the first table.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    terminal = sys.stdout.isatty()
+    Console(file=sys.stdout, width=None if terminal else 160).print(table)
