@@ -69,7 +69,7 @@ def _plan(composed: Composed) -> Planned:
     """Check an experiment, and that its directory is free or its own."""
     experiment = Experiment.from_config(composed.config)
     directory = composed.directory
-    experiment.state(directory).refuse_foreign(rerun=composed.config.rerun)
+    experiment.state(directory).require_usable(rerun=composed.config.rerun)
     return Planned(experiment, directory, composed.config.rerun)
 
 

@@ -195,6 +195,6 @@ def _known_keys(key: str, name: str, overrides: Sequence[str]) -> list[str]:
     choices = [override for override in overrides if override.partition("=")[0] in groups]
     base = _compose_one(name, choices, sweep=True)
     node = OmegaConf.select(base, parent) if parent else base
-    keys = node.keys() if isinstance(node, DictConfig) else []
-    hidden = ("hydra", "_target_")
-    return [f"{parent}.{k}" if parent else str(k) for k in keys if k not in hidden]
+    keys = map(str, node.keys()) if isinstance(node, DictConfig) else ()
+    shown = [key for key in keys if key not in ("hydra", "_target_")]
+    return [f"{parent}.{key}" for key in shown] if parent else shown

@@ -26,7 +26,7 @@ from taskgen_run.session import AbstractSession
 from taskgen_run.taskset import TaskSet
 
 if TYPE_CHECKING:
-    from taskgen_run.results import State, VariantSet
+    from taskgen_run.results import Intervals, State
 
 log = logging.getLogger(__name__)
 
@@ -134,11 +134,10 @@ class Experiment:
 
     def is_finished(self, directory: Path) -> bool:
         """Whether `directory` has all that this experiment asks for."""
+        from taskgen_run.results import Kind
+
         state = self.state(directory)
-        if state.status != "finished":
-            return False
-        wanted = self.variant_count
-        return wanted is None or state.variants >= wanted
+        return state.kind is Kind.FINISHED and next(self._pending(state.finished), None) is None
 
     def run(self, directory: str | Path | None = None, *, rerun: bool = False) -> Report:
         """Run what is not finished yet, into `directory` (default: outputs/NAME).
@@ -170,7 +169,8 @@ class Experiment:
             if self.composed is not None:
                 save_composition(self.composed, path / ".hydra")
             stack.enter_context(log_file(path / "experiment.log"))
-            progress = ProgressMonitor(self.variant_count, writer.finished.count)
+            finished = writer.finished
+            progress = ProgressMonitor(self.variant_count, len(finished))
             watching = [writer, progress]
             stack.callback(Monitors(watching).close)
             watching += [monitor() for monitor in self.monitors]
@@ -183,7 +183,7 @@ class Experiment:
                 declared=self.session.task_attributes,
             )
             try:
-                distributor.run(self._pending(writer.finished))
+                distributor.run(self._pending(finished))
                 status = "failed" if writer.failed else "finished"
                 writer.finish(status)
             except (Interrupted, TaskgenError) as error:
@@ -191,9 +191,9 @@ class Experiment:
                 raise
         return Report(path, status, writer.failed)
 
-    def _pending(self, finished: VariantSet) -> Iterator[TaskSet]:
+    def _pending(self, finished: Intervals) -> Iterator[TaskSet]:
         """The variants that are not finished, in order."""
-        for taskset in self.taskset.variants(finished.first_missing()):
+        for taskset in self.taskset.variants(next(finished.missing())):
             if self.max_variants is not None and taskset.variant >= self.max_variants:
                 return
             if taskset.variant not in finished:
@@ -233,14 +233,15 @@ def _build_taskset(node: Mapping[str, Any], name: str) -> TaskSet:
 
 def _build_monitors(node: Mapping[str, Any]) -> Iterator[Callable[[], AbstractMonitor]]:
     """One monitor with `_target_`, or several by names of the user's own."""
-    for place, single in {"monitor": node}.items() if "_target_" in node else [
-        (f"monitor.{key}", value) for key, value in node.items()
-    ]:
+    one = "_target_" in node
+    nodes = {"monitor": node} if one else {f"monitor.{k}": v for k, v in node.items()}
+    for place, single in nodes.items():
         if not isinstance(single, Mapping):
             raise ConfigurationError(f"{place} must be a mapping with _target_, got {single!r}")
         cls = load_class(single, place, AbstractMonitor)
         options = {key: value for key, value in single.items() if key != "_target_"}
-        yield partial(cls, **validate_keywords(options, cls, place))
+        validate_keywords(options, cls, place)
+        yield partial(cls, **options)
 
 
 def _choices(config: DictConfig) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
@@ -94,7 +95,7 @@ class JobBatch:
         """Batch the `jobs` of one attempt at one variant, `taskset`, on `host`."""
         rows = list(jobs)
         count = len(rows)
-        columns = {
+        columns: dict[str, pa.Array[Any]] = {
             "taskset": pa.repeat(pa.scalar(taskset, pa.int64()), count),
             "attempt": pa.repeat(pa.scalar(attempt, pa.int32()), count),
             "host": pa.DictionaryArray.from_arrays(

@@ -25,7 +25,7 @@ def show_plan(planned: Iterable[tuple[Experiment, Path, bool]]) -> None:
     rows = []
     for experiment, directory, rerun in planned:
         wanted = experiment.variant_count
-        done = 0 if rerun else experiment.state(directory).variants
+        done = 0 if rerun else len(experiment.state(directory).finished)
         rows.append(
             (
                 experiment.labels.get("session", ""),
@@ -51,7 +51,7 @@ def show_summary(report: Report) -> None:
                 str(row["task"]),
                 str(row["jobs"]),
                 "" if worst is None else f"{worst / 1e6:g} ms",
-                str(row["misses"]),
+                str(row["deadline_misses"]),
             )
         )
     if rows:

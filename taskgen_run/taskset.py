@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -186,8 +186,8 @@ class BlockTaskSet(TaskSet):
     argument is a block or a list of blocks that take turns; the last list moves fastest.
     """
 
-    def __init__(self, *alternatives: Block | list[Block], name: str = "") -> None:
-        lists = [item if isinstance(item, list) else [item] for item in alternatives]
+    def __init__(self, *alternatives: Block | Sequence[Block], name: str = "") -> None:
+        lists = [item if isinstance(item, Sequence) else [item] for item in alternatives]
         super().__init__((Task(*blocks) for blocks in itertools.product(*lists)), name)
 
 

@@ -16,7 +16,9 @@ from taskgen_run.errors import (
 
 
 @pytest.mark.parametrize(
-    "kind", [ConfigurationError, TargetError, InfrastructureError, BugError], ids=lambda k: k.__name__
+    "kind",
+    [ConfigurationError, TargetError, InfrastructureError, BugError],
+    ids=lambda k: k.__name__,
 )
 def test_every_kind_is_caught_as_one_family(kind: type[TaskgenError]) -> None:
     assert kind.__bases__ == (TaskgenError,)

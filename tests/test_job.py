@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,8 @@ def test_a_batch_iterates_as_the_jobs_it_is_made_of(rows: list[Job]) -> None:
 
 def test_every_batch_has_the_same_dictionary_of_outcomes() -> None:
     batch = JobBatch.from_jobs([Job(0, 0, outcome=Outcome.KILLED)], taskset=0, attempt=0, host="h")
-    assert batch.record_batch.column("outcome").dictionary.equals(OUTCOMES)
+    column: Any = batch.record_batch.column("outcome")
+    assert column.dictionary.equals(OUTCOMES)
     assert OUTCOMES.to_pylist() == [
         "finished",
         "killed",
@@ -63,7 +66,8 @@ def test_batches_of_several_hosts_make_one_table() -> None:
 def test_a_new_job_knows_nothing() -> None:
     (job,) = JobBatch.from_jobs([Job(1, 2)], taskset=0, attempt=0, host="")
     assert job == Job(task=1, job=2)
-    assert job.outcome is job.release_ns is job.start_ns is job.end_ns is None
+    assert job.outcome is None
+    assert job.release_ns is job.start_ns is job.end_ns is None
 
 
 def test_columns_of_segments() -> None:

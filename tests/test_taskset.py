@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -115,7 +114,7 @@ def test_variants_share_no_tasks() -> None:
     first.append(Task())
     assert second[0]["pkg"] == taskset[0]["pkg"] == "hey"
     assert len(second) == len(taskset) == 1
-    assert list(taskset.variants())[0][0]["pkg"] == "hey"
+    assert next(taskset.variants())[0]["pkg"] == "hey"
 
 
 def test_random_values_depend_on_seed_variant_task_and_attribute_only() -> None:
@@ -134,17 +133,16 @@ def test_random_values_depend_on_seed_variant_task_and_attribute_only() -> None:
     assert drawn(0) == drawn(0)
     assert drawn(0, start=1) == drawn(0)[3:]
     assert len({*drawn(0), *drawn(1)}) == 12
-    # sha256("0/1/0/config.a") begins with fda570a39d59801a, whose fraction of 2**64 × 10**6 is 990805.…
+    # sha256("0/1/0/config.a") begins with fda570a39d59801a: 0.9908056… of 2**64.
     assert drawn(0)[4] == 990806
 
 
 def test_a_billion_variants_start_at_once_in_constant_memory() -> None:
     taskset = TaskSet(
-        [Task(period=Range(1, 1000), priority=Range(1, 1000), config={"a": Range(1, 1000)})]
+        [Task(period=Range(1, 1000), offset=Range(1, 1000), config={"a": Range(1, 1000)})]
     )
     assert taskset.variant_count() == 10**9
     tracemalloc.start()
-    begin = time.perf_counter()
     try:
         taskset.check()
         for variant in itertools.islice(taskset.variants(), 1000):
@@ -153,10 +151,9 @@ def test_a_billion_variants_start_at_once_in_constant_memory() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert attributes(last) == [{"period": 1000, "priority": 1000, "config": {"a": 1000}}]
+    assert attributes(last) == [{"period": 1000, "offset": 1000, "config": {"a": 1000}}]
     assert last.variant == 10**9 - 1
     assert peak < 200_000
-    assert time.perf_counter() - begin < 5
 
 
 def test_more_variants_than_a_machine_word_counts() -> None:
@@ -171,14 +168,6 @@ def test_an_endless_iterable_has_endlessly_many_variants() -> None:
     assert taskset.variant_count() is None
     periods = [v[0]["period"] for v in itertools.islice(taskset.variants(5), 3)]
     assert periods == [5, 6, 7]
-
-
-def test_variants_are_cheap() -> None:
-    # A generous bound: 7 µs were measured for such a task.
-    taskset = TaskSet([Task(pkg="hey", executiontime=1, period=Range(1, 10**6), config={"a": 1})])
-    begin = time.perf_counter()
-    count = sum(1 for _ in itertools.islice(taskset.variants(), 20_000))
-    assert (time.perf_counter() - begin) / count < 100e-6
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_walk_finds_values_at_any_depth_in_order() -> None:
 
 
 def test_replace_shares_what_it_does_not_change() -> None:
-    original = {"a": [{"b": 1}, {"c": 2}], "d": {}}
+    original: dict[str, Any] = {"a": [{"b": 1}, {"c": 2}], "d": {}}
     copy = replace(original, ("a", 0, "b"), 9)
     assert copy == {"a": [{"b": 9}, {"c": 2}], "d": {}}
     assert original == {"a": [{"b": 1}, {"c": 2}], "d": {}}
@@ -229,7 +229,11 @@ def test_from_yaml_random() -> None:
 
 
 def test_from_yaml_inside_config() -> None:
-    config = {"arg1": {"range": [1, 2]}, "list": [1, {"values": [3, 4]}], "map": {"values": 1, "x": 2}}
+    config = {
+        "arg1": {"range": [1, 2]},
+        "list": [1, {"values": [3, 4]}],
+        "map": {"values": 1, "x": 2},
+    }
     assert from_yaml(config, "task 0: config", inside_config=True) == {
         "arg1": Range(1, 2),
         "list": [1, (3, 4)],

@@ -52,6 +52,11 @@ class State:
     finished: Intervals = field(default_factory=Intervals)
     failed: Intervals = field(default_factory=Intervals)
 
+    def require_usable(self, *, rerun: bool) -> None:
+        """Raise ConfigurationError unless the experiment may be written there."""
+        if self.kind is Kind.FOREIGN or (self.kind is Kind.OUTDATED and not rerun):
+            raise ConfigurationError(self.reason)
+
 
 @dataclass
 class Contents:
@@ -62,6 +67,10 @@ class Contents:
     commits: int = 0
     finished: Intervals = field(default_factory=Intervals)
     failed: Intervals = field(default_factory=Intervals)
+    jobs: int = 0
+    """Of the finished variants, in their last attempts."""
+    deadline_misses: int = 0
+    """Likewise."""
 
     def rows(self, table: str, *variants: Intervals) -> Iterator[pa.RecordBatch]:
         """The rows of the `variants`, with text instead of dictionaries."""
@@ -94,7 +103,10 @@ def record(directory: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
-    known = isinstance(content, dict) and {"status", "fingerprint", "version"} <= content.keys()
+    known = (
+        isinstance(content, dict)
+        and {"status", "fingerprint", "version", "started"} <= content.keys()
+    )
     if not known or content["status"] not in list(Status):
         raise ConfigurationError(f"{path}: is not an experiment of taskgen_run")
     return dict(content)
@@ -112,9 +124,16 @@ def contents(directory: Path, status: Status) -> Contents:
         found.journal = files.journal(directory, generations[-1])
         found.commits = journal.commits(found.journal)
     for batch in found._all_rows("tasksets"):
-        numbers, outcomes = (batch.column(name).to_pylist() for name in ("taskset", "outcome"))
-        for number, outcome in zip(numbers, outcomes, strict=True):
-            (found.finished if outcome == Status.FINISHED else found.failed).add(number)
+        names = ("taskset", "outcome", "jobs", "deadline_misses")
+        for number, outcome, jobs, misses in zip(
+            *(batch.column(name).to_pylist() for name in names), strict=True
+        ):
+            if outcome == Status.FINISHED:
+                found.finished.add(number)
+                found.jobs += jobs
+                found.deadline_misses += misses
+            else:
+                found.failed.add(number)
     return found
 
 

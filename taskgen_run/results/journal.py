@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -49,6 +49,7 @@ class Journal:
         """Begin a new generation with the `recovered` rows and remove the earlier ones."""
         earlier = files.journals(directory)
         self.path = files.journal(directory, earlier[-1] + 1 if earlier else 0)
+        self.commits = 0
         building = files.temporary(self.path)
         self._streams: list[_Stream] = []
         try:
@@ -56,7 +57,11 @@ class Journal:
                 building.mkdir()
                 for table in TABLES:
                     self._streams.append(_Stream(_stream(building, table), plain(schemas[table])))
-                self.commit(recovered or {})
+                # A stream begins with its schema, which is written with the first batch.
+                self._append([None] * len(TABLES))
+                sources = (recovered or {}).get
+                for batches in zip_longest(*(cut(sources(t, ()), BATCH_ROWS) for t in TABLES)):
+                    self._append(batches)
                 for stream in self._streams:
                     stream.sync()
                 files.sync(building)
@@ -68,13 +73,20 @@ class Journal:
             self.close()
             raise
 
-    def commit(self, rows: Mapping[str, Iterable[pa.RecordBatch]]) -> None:
-        """Add rows of some tables; they count, all or none, once this returns."""
-        parts = zip_longest(*(cut(rows.get(table, ()), BATCH_ROWS) for table in TABLES))
+    def commit(self, rows: Mapping[str, pa.RecordBatch]) -> None:
+        """Add rows of every table; they count, all or none, once this returns."""
+        variants = TABLES[-1]
+        parts = [list(cut([rows[table]], BATCH_ROWS)) for table in TABLES if table != variants]
         with files.disk(self.path):
-            for batches in parts:
-                for stream, batch in zip(self._streams, batches, strict=True):
-                    stream.append(batch)
+            # What takes several batches counts with the last one, the one with the variants.
+            for index in range(max(map(len, parts)) - 1, 0, -1):
+                self._append([*(_from_end(batches, index) for batches in parts), None])
+            self._append([*(_from_end(batches, 0) for batches in parts), rows[variants]])
+
+    def _append(self, batches: Sequence[pa.RecordBatch | None]) -> None:
+        for stream, batch in zip(self._streams, batches, strict=True):
+            stream.append(batch)
+        self.commits += 1
 
     def close(self) -> None:
         """Close the files; safe to call twice."""
@@ -82,23 +94,22 @@ class Journal:
             stream.close()
 
 
+def _from_end(batches: Sequence[pa.RecordBatch], index: int) -> pa.RecordBatch | None:
+    return batches[-1 - index] if index < len(batches) else None
+
+
 class _Stream:
     """One Arrow IPC stream, which grows by whole batches."""
 
     def __init__(self, path: Path, columns: pa.Schema) -> None:
-        self._columns = columns
         self._empty = joined([], columns)
         self._path = path
         self._pending = io.BytesIO()
         self._writer = ipc.new_stream(self._pending, columns, options=_OPTIONS)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        self._write()
 
     def append(self, batch: pa.RecordBatch | None) -> None:
         self._writer.write_batch(self._empty if batch is None else batch)
-        self._write()
-
-    def _write(self) -> None:
         if os.fstat(self._file).st_nlink == 0:
             raise FileNotFoundError(None, "it was removed meanwhile", str(self._path.parent))
         with self._pending.getbuffer() as data:
@@ -128,7 +139,7 @@ def commits(path: Path) -> int:
 def read(path: Path, table: str, count: int) -> Iterator[pa.RecordBatch]:
     """The rows of `table` in the first `count` commits of the journal in `path`."""
     stream = _stream(path, table)
-    with _reading(stream), pa.OSFile(str(stream)) as file:
+    with _reading(stream), pa.OSFile(str(stream), "rb") as file:
         reader = ipc.open_stream(file)
         for _ in range(count):
             yield reader.read_next_batch()
@@ -137,7 +148,7 @@ def read(path: Path, table: str, count: int) -> Iterator[pa.RecordBatch]:
 def columns(path: Path, table: str) -> pa.Schema:
     """The schema of `table` in the journal in `path`."""
     stream = _stream(path, table)
-    with _reading(stream), pa.OSFile(str(stream)) as file:
+    with _reading(stream), pa.OSFile(str(stream), "rb") as file:
         return ipc.open_stream(file).schema
 
 

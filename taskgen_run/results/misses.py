@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskgen_run.job import Outcome
 
 
-def missed(jobs: pa.Table, horizon_ns: pa.Array) -> pa.Array:
+def missed(jobs: pa.RecordBatch, horizon_ns: pa.Array[Any]) -> pa.Array[Any]:
     """Whether each job missed its deadline; null where that is not known.
 
     `jobs` has the columns of `job.JOB_SCHEMA`; `horizon_ns` is, row by row, the instant up to
@@ -19,11 +21,12 @@ def missed(jobs: pa.Table, horizon_ns: pa.Array) -> pa.Array:
     """
     deadline, end = jobs["deadline_ns"], jobs["end_ns"]
     late = pc.if_else(
-        pc.equal(jobs["outcome"], Outcome.FINISHED.value),
+        pc.equal(jobs["outcome"], pa.scalar(Outcome.FINISHED.value)),
         pc.greater(end, deadline),
         pc.greater_equal(end, deadline),
     )
     overdue = pc.less_equal(deadline, horizon_ns)
     known = pc.if_else(pc.is_valid(end), late, overdue)
     without = pc.and_(pc.is_null(deadline), pc.is_valid(jobs["release_ns"]))
-    return pc.if_else(without, pa.scalar(False), known)
+    decided: pa.Array[Any] = pc.if_else(without, pa.scalar(False), known)
+    return decided

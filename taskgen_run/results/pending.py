@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,11 @@ class Pending:
         self._running.pop(taskset.variant, None)
         self._dropped.add(taskset.variant)
 
+    @property
+    def failures(self) -> int:
+        """How many variants have failed since the last `take`."""
+        return sum(variant.outcome == "failed" for variant in self._ended)
+
     def _end(self, variant: Variant) -> None:
         self._ended.append(variant)
         self.size += len(variant.taskset) + _BATCH_SIZE
@@ -150,9 +156,7 @@ class Pending:
         )
         is_open = _bools(pc.is_null(jobs["outcome"]))
         _check_outcomes(jobs, is_open & ended)
-        horizon = pa.array(
-            known.horizons[position], mask=~(ended & known.has_horizon[position])
-        )
+        horizon = pa.array(known.horizons[position], mask=~(ended & known.has_horizon[position]))
         jobs = jobs.append_column(self._plain["jobs"].field("missed"), missed(jobs, horizon))
         undecided = _bools(pc.and_(pc.is_null(jobs["end_ns"]), pc.is_valid(jobs["deadline_ns"])))
         waits = (is_open | undecided) & ~(ended | lapsed)
@@ -200,8 +204,10 @@ class _Known:
         self, jobs: pa.RecordBatch, position: npt.NDArray[np.int64], counts: npt.NDArray[np.bool_]
     ) -> None:
         """Add those of the `jobs` that count to their variants' numbers."""
-        misses = _bools(pc.fill_null(jobs["missed"], False))
-        unfinished = _bools(pc.fill_null(pc.equal(jobs["outcome"], Outcome.UNFINISHED.value), False))
+        misses = _bools(jobs["missed"].fill_null(False))
+        unfinished = _bools(
+            pc.equal(jobs["outcome"], pa.scalar(Outcome.UNFINISHED.value)).fill_null(False)
+        )
         size = len(self._variants)
         numbers = [
             np.bincount(position[counts & chosen], minlength=size).tolist()
@@ -217,7 +223,7 @@ def _number(variant: Variant) -> int:
     return variant.taskset.variant
 
 
-def _bools(array: pa.Array) -> npt.NDArray[np.bool_]:
+def _bools(array: pa.Array[Any]) -> npt.NDArray[np.bool_]:
     flags: npt.NDArray[np.bool_] = array.to_numpy(zero_copy_only=False).astype(np.bool_)
     return flags
 
@@ -230,7 +236,7 @@ def _require(batch: pa.RecordBatch, columns: pa.Schema, what: str) -> None:
 
 
 def _without(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
-    return batch.filter(pc.not_equal(batch["taskset"], number))
+    return batch.filter(pc.not_equal(batch["taskset"], pa.scalar(number)))
 
 
 def _latest(jobs: pa.RecordBatch) -> pa.RecordBatch:
@@ -238,7 +244,7 @@ def _latest(jobs: pa.RecordBatch) -> pa.RecordBatch:
     table = pa.table([*jobs.columns, pa.array(range(jobs.num_rows))], [*jobs.schema.names, "row"])
     identity = ["taskset", "attempt", "task", "job"]
     last = table.group_by(identity, use_threads=False).aggregate([("row", "max")])
-    return jobs.take(pc.sort(last["row_max"].combine_chunks()))
+    return jobs.take(pa.array(np.sort(last["row_max"].to_numpy())))
 
 
 def _check_outcomes(jobs: pa.RecordBatch, is_open: npt.NDArray[np.bool_]) -> None:

@@ -47,7 +47,7 @@ def task_rows(
     )
 
 
-def _array(values: list[Any], kind: Kind, column: pa.DataType) -> pa.Array:
+def _array(values: list[Any], kind: Kind, column: pa.DataType) -> pa.Array[Any]:
     """The values as an Arrow array: at once if they are plain, else one by one."""
     if set(map(type, values)) <= _PLAIN[kind]:
         with suppress(pa.ArrowException, OverflowError, UnicodeError):

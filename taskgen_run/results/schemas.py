@@ -42,7 +42,7 @@ A variant that was stopped is run again before its experiment counts as finished
 ARGUMENT = "config_arg1"
 """The column with the argument of a task's workload, `config.arg1`, as a number."""
 
-_KIND_TYPES = {
+_KIND_TYPES: Mapping[Kind, pa.DataType] = {
     Kind.MS: pa.float64(),
     Kind.INTEGER: pa.int64(),
     Kind.NUMBER: pa.float64(),
@@ -143,7 +143,7 @@ def _tasks(declared: Mapping[str, Attribute]) -> pa.Schema:
             f"attribute {min(taken)!r} has the name of a column of tasks.parquet; "
             "declare it under another name"
         )
-    fields = [
+    fields: list[pa.Field[Any]] = [
         pa.field("taskset", pa.int64(), nullable=False),
         pa.field("task", pa.int32(), nullable=False),
     ]

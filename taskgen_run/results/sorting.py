@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def _write(batches: Iterable[pa.RecordBatch], run: Path) -> Path:
 
 def _read(run: Path) -> Iterator[pa.RecordBatch]:
     """The rows of a run, which is removed when all have been read."""
-    with pa.OSFile(str(run)) as file:
+    with pa.OSFile(str(run), "rb") as file:
         yield from ipc.open_stream(file)
     run.unlink()
 
@@ -125,9 +126,7 @@ def _merged(runs: Iterable[Path], keys: Sequence[str]) -> Iterator[pa.RecordBatc
         limit = min(_key(head, keys, -1) for head, _ in heads)
         taken, left = [], []
         for head, reader in heads:
-            rows = bisect_right(
-                range(head.num_rows), limit, key=lambda row, head=head: _key(head, keys, row)
-            )
+            rows = bisect_right(range(head.num_rows), limit, key=partial(_key, head, keys))
             taken.append(head.slice(0, rows))
             rest = head.slice(rows) if rows < head.num_rows else next(reader, None)
             if rest is not None:

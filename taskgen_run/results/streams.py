@@ -14,7 +14,9 @@ def joined(batches: Sequence[pa.RecordBatch], columns: pa.Schema) -> pa.RecordBa
     filled = [batch for batch in batches if batch.num_rows]
     if not filled:
         return pa.RecordBatch.from_pylist([], schema=columns)
-    return filled[0] if len(filled) == 1 else pa.concat_batches(filled)
+    if len(filled) == 1:
+        return filled[0]
+    return pa.Table.from_batches(filled).combine_chunks().to_batches()[0]
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +21,7 @@ ROW_GROUP_ROWS = 2**17
 READ_ROWS = 2**14
 """Rows that are read at a time."""
 
-_OUTCOMES: Mapping[str, pa.Array] = {"jobs": OUTCOMES, "tasksets": VARIANT_OUTCOMES}
+_OUTCOMES: Mapping[str, pa.Array[Any]] = {"jobs": OUTCOMES, "tasksets": VARIANT_OUTCOMES}
 
 
 def write(path: Path, table: str, columns: pa.Schema, rows: Iterable[pa.RecordBatch]) -> None:

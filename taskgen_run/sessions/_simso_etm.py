@@ -5,7 +5,6 @@ Importing this module imports SimSo.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from taskgen_run.sessions._simso_parts import Job
@@ -13,7 +12,6 @@ from taskgen_run.sessions.execution_time import drawn_execution_time_ns
 
 # isort: split
 # Only now: importing SimSo warns, which the module above keeps quiet.
-from simso.core.CSDP import CSDP
 from simso.core.etm.ACET import ACET
 from simso.core.etm.CacheModel import CacheModel
 from simso.core.etm.FixedPenalty import FixedPenalty
@@ -71,25 +69,3 @@ def execution_time_model(name: str, seed: int, variant: int) -> type[Any]:
         return type("ACET", (_Drawn,), {"seed": seed, "variant": variant})
     models: dict[str, type[Any]] = {"wcet": WCET, "fixedpenalty": _Penalized, "cache": _Cached}
     return models[name]
-
-
-def stack_profile(file: str) -> Any:
-    """SimSo's cumulated stack distance profile: each line a distance and its share of accesses.
-
-    Raises OSError, and ValueError for anything else than two numbers on a line.
-    """
-    profile: dict[int, float] = {}
-    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            distance, share = words
-            profile[int(distance)] = float(share)
-        except ValueError:
-            raise ValueError(
-                f"line {number} must be a distance and a share, got {line!r}"
-            ) from None
-    if not profile:
-        raise ValueError("must have at least one line, got none")
-    return CSDP(dict(sorted(profile.items())))

@@ -8,15 +8,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from heapq import heappop
 from typing import Any
 
+from taskgen_run.sessions._simso_inputs import VERY_LATE_NS, Platform, SimTask
 from taskgen_run.sessions._simso_parts import SILENCE, Processor, Task
 
 # isort: split
+# Only now: importing SimSo warns, which the module above keeps quiet.
 from SimPy.Simulation import Simulation
 from simso.core import Model
+from simso.core.Caches import Cache
+from simso.core.CSDP import CSDP
 from simso.core.Processor import ProcInfo
 from simso.core.Scheduler import SchedulerInfo
 from simso.core.Task import TaskInfo
@@ -27,47 +30,9 @@ STEPS_PER_LOOK = 256
 MS = 10**6
 """Cycles, which are ns, in a ms."""
 
-VERY_LATE = 2**52
-"""The relative deadline, in ns, of a job without one; floats are exact up to twice as much."""
-
 
 class StuckError(Exception):
     """Raised when a scheduler keeps the simulation busy without letting its time pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class SimTask:
-    """A task for the simulation. Times in ns; `data` is what schedulers read as `task.data`."""
-
-    position: int
-    releases: range
-    period: int
-    deadline: int | None
-    wcet: int
-    data: dict[str, Any]
-    acet: int = 0
-    et_stddev: int = 0
-    n_instr: int = 0
-    mix: float = 0.5
-    base_cpi: float = 1.0
-    preemption_cost: int = 0
-    stack_profile: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Processors and the kernel's costs. Times in ns; a cache comes with its processors."""
-
-    cpus: int
-    schedule_overhead: int = 0
-    activate_overhead: int = 0
-    terminate_overhead: int = 0
-    context_save: int = 0
-    context_load: int = 0
-    preemption_penalty: int = 0
-    migration_penalty: int = 0
-    memory_access: float = 0
-    caches: tuple[tuple[Any, frozenset[int]], ...] = ()
 
 
 def exact_ms(ns: int) -> int | float:
@@ -75,13 +40,13 @@ def exact_ms(ns: int) -> int | float:
     if ns % MS == 0:
         return ns // MS
     ms = ns / MS
-    while int(ms * MS) < ns and ns < 2 * VERY_LATE:
+    while int(ms * MS) < ns and ns < 2 * VERY_LATE_NS:
         ms = math.nextafter(ms, math.inf)
     return ms
 
 
 class System(Model):  # type: ignore[misc]
-    """One simulation of tasks on a platform, up to and including the instant `horizon`, in ns.
+    """One simulation of tasks on a platform, until the instant `horizon`, in ns.
 
     `ms_scale` tells whether the scheduler's ms are ms; otherwise they are ns, which is exact for
     schedulers that only compare and add times.
@@ -106,6 +71,7 @@ class System(Model):  # type: ignore[misc]
         self._callback = self.results = None
         self.trace_stretches = trace
         self._still = 0
+        self.begun = False
         self.penalty_preemption = platform.preemption_penalty
         self.penalty_migration = platform.migration_penalty
         self.scheduler = scheduler(
@@ -141,29 +107,28 @@ class System(Model):  # type: ignore[misc]
             wcet=unit(task.wcet),
             acet=task.acet,
             et_stddev=task.et_stddev,
-            deadline=unit(VERY_LATE if task.deadline is None else task.deadline),
+            deadline=unit(VERY_LATE_NS if task.deadline is None else task.deadline),
             base_cpi=task.base_cpi,
             followed_by=None,
             list_activation_dates=map(unit, task.releases),
             preemption_cost=task.preemption_cost,
             data=task.data,
         )
-        info._csdp = task.stack_profile
+        info._csdp = CSDP(task.stack)
         return info
 
     def _build_processors(self, platform: Platform) -> list[Processor]:
-        for cache, _ in platform.caches:
+        caches = [
+            Cache(f"cache {index}", index, cache.size, 1, cache.access)
+            for index, cache in enumerate(platform.caches)
+        ]
+        for cache in caches:
             cache.init()
         processors = []
         for cpu in range(platform.cpus):
-            info = ProcInfo(
-                cpu,
-                f"CPU {cpu}",
-                cs_overhead=platform.context_save,
-                cl_overhead=platform.context_load,
-            )
-            info.caches = [cache for cache, cpus in platform.caches if cpu in cpus]
+            info = ProcInfo(cpu, f"CPU {cpu}", platform.context_save, platform.context_load)
             info.penalty = platform.memory_access
+            info.caches = [caches[i] for i, c in enumerate(platform.caches) if cpu in c.cpus]
             for cache in reversed(info.caches):
                 cache.penalty, info.penalty = info.penalty - cache.access_time, cache.access_time
             processors.append(Processor(self, info))
@@ -181,6 +146,7 @@ class System(Model):  # type: ignore[misc]
 
     def begin(self) -> None:
         """Let the scheduler set itself up, and post the first events."""
+        self.begun = True
         self.initialize()
         self.scheduler.init()
         for cpu in self._processors:
@@ -201,14 +167,14 @@ class System(Model):  # type: ignore[misc]
                 # A cancelled event must not lead step() to the next one, past the horizon.
                 while events and events[0][3]:
                     heappop(events)
-                if not events or events[0][0] > horizon:
+                if not events or events[0][0] >= horizon:
                     self._end()
                     return True
                 step()
             if self._t == seen:
                 self._still += STEPS_PER_LOOK
                 if self._still > patience:
-                    raise StuckError
+                    raise StuckError(f"simulated time does not pass after {self._t} ns")
             else:
                 seen, self._still = self._t, 0
             if time.monotonic() > until:
@@ -218,7 +184,11 @@ class System(Model):  # type: ignore[misc]
         return 100_000 + 1_000 * (len(self._task_list) + len(self._processors))
 
     def _end(self) -> None:
+        """Stop the clock at the horizon, without another decision of the scheduler.
+
+        Schedulers expect the release that an endless task would have there.
+        """
         self._t = self.horizon
         for task in self._task_list:
-            for job in task._activations_fifo:
-                job.close(self.horizon)
+            for job in task.unfinished_jobs():
+                job.close()

@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from simso.core import Scheduler, Timer
     from simso.core.Job import Job as SimSoJob
     from simso.core.Processor import ACTIVATE, PREEMPT, RESCHED, SPEED, TERMINATE, TIMER
+    from simso.core.Scheduler import SchedulerInfo
     from simso.core.Task import SporadicTask
 
 
@@ -178,6 +179,7 @@ class Job(SimSoJob):  # type: ignore[misc]
         self.preemptions = 0
         self.migrations = 0
         self.announced = False
+        self.kill_at: int | None = None
         self.executing_since = 0
         self.stretches: list[tuple[int, int, int]] = []
         self._stretch_cpu: Processor | None = None
@@ -254,18 +256,25 @@ class Job(SimSoJob):  # type: ignore[misc]
     def _note_loss(self, now: int) -> None:
         """Count the preemption of a job that, by `now`, did not go on again."""
         stop, cpu = self._last_stop, self._last_cpu
-        if stop is None or stop >= now or self._last_exec is not None:
+        if stop is None or stop >= now:
             return
         assert cpu is not None
         if cpu.lost_to_other(self, now):
             self.preemptions += 1
 
-    def close(self, horizon: int) -> None:
-        """End the record of a job that has not ended by the `horizon`."""
-        if self._last_exec is not None:
-            self._on_stop_exec()
-        else:
-            self._note_loss(horizon)
+    def close(self) -> None:
+        """End the record at the horizon, which is now.
+
+        What is done by now is finished. Otherwise the job is killed if it is to be now.
+        """
+        now = self.sim._t
+        executing = self._last_exec is not None
+        finished = executing and self._nextTime == now and self._etm.get_ret(self) <= 0
+        self._on_stop_exec()
+        self._note_loss(now)
+        if finished or now == self.kill_at:
+            self._end_date = now
+            self._aborted = not finished
 
 
 class Task(SporadicTask):  # type: ignore[misc]
@@ -287,7 +296,12 @@ class Task(SporadicTask):  # type: ignore[misc]
         waiting.append(job)
         self._jobs.append(job)
         if self._kill_after is not None:
+            job.kill_at = job.release + self._kill_after
             Timer(self.sim, _kill, (job,), self._kill_after, in_ms=False).start()
+
+    def unfinished_jobs(self) -> Iterator[Job]:
+        """The jobs that were released and have not ended."""
+        yield from self._activations_fifo
 
     def end_job(self, job: Job) -> None:
         """Let the next job take the place of `job`, if it was the first."""
@@ -307,4 +321,4 @@ def _kill(job: Job) -> None:
         job.abort()
 
 
-__all__ = ["SILENCE", "Job", "Processor", "Scheduler", "Silence", "Task"]
+__all__ = ["SILENCE", "Job", "Processor", "Scheduler", "SchedulerInfo", "Silence", "Task"]

@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskgen_run.errors import ConfigurationError, one_line, unknown_name
-from taskgen_run.sessions._simso_parts import Scheduler
+from taskgen_run.sessions._simso_parts import Scheduler, SchedulerInfo
 
 # isort: split
 # Only now: importing SimSo warns, which the module above keeps quiet.
 import simso.schedulers
 import simso.utils  # loads the module whose print is replaced below
+
+if TYPE_CHECKING:
+    from taskgen_run.sessions._simso_model import System
 
 PACKAGE = "simso.schedulers"
 
@@ -48,11 +51,27 @@ class SchedulerChoice:
     name: str
     builtin: bool
     load: Callable[[], type[Any]]
+    file: Path | None = None
 
     @property
     def ms_scale(self) -> bool:
         """Whether its ms must be ms; those of a user always are."""
         return not self.builtin or self.name in MS_SCALE
+
+    def accepts(self, system: System) -> bool:
+        """Begin the simulation, unless the scheduler finds no processors for all tasks.
+
+        SimSo's own say so with an assertion that fails, or by running out of processors.
+        """
+        try:
+            system.begin()
+        except PackingError:
+            return False
+        except (AssertionError, IndexError) as error:
+            if self.builtin or error.args == ("Packing failed",):
+                return False
+            raise
+        return True
 
 
 def choose(scheduler: str) -> SchedulerChoice:
@@ -86,9 +105,12 @@ def _load_builtin(name: str) -> type[Any]:
     module_name = "FP" if name == "DM" else name
     spec = importlib.util.find_spec(f"{PACKAGE}.{module_name}")
     assert spec is not None
-    cls: type[Any] = getattr(_executed(_module(spec, print=_listen)), module_name)
+    module = _executed(_module(spec, print=_listen))
+    cls: type[Any] = getattr(module, module_name)
     if name in PRIORITY_DRIVEN:
-        cls.on_terminated = _on_terminated  # type: ignore[attr-defined]
+        cls.on_terminated = _on_terminated
+    elif name == "Fixed_PEDF":  # passes the class where SimSo 0.8.5 takes an overhead
+        vars(module)["SchedulerInfo"] = lambda name, cls: SchedulerInfo(cls)
     return cls
 
 
@@ -115,7 +137,7 @@ def _from_file(path: Path) -> SchedulerChoice:
             f"session.scheduler: must be the path of a Python file, got '{path}', which does not "
             "exist"
         )
-    return SchedulerChoice(str(path), False, functools.partial(_load_file, path))
+    return SchedulerChoice(str(path), False, functools.partial(_load_file, path), path)
 
 
 def _load_file(path: Path) -> type[Any]:

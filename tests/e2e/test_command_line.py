@@ -1,0 +1,315 @@
+"""The command line as users call it: real processes, real directories."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from taskgen_run import results
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TABLES = ("jobs.parquet", "tasks.parquet", "tasksets.parquet")
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "taskgen_run", *arguments]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            _command(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+def _experiments(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob("**/experiment.json"))
+
+
+def _bytes(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.glob("*.parquet"))}
+
+
+def test_the_main_job(run: Run, tmp_path: Path) -> None:
+    done = run("session=simso", "taskset=example")
+    (directory,) = _experiments(tmp_path / "outputs")
+    assert directory.name.startswith("simso-example-")
+    assert f"results in outputs/{directory.name}" in done.stdout
+    rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row][2:] for row in rows] == [
+        ["3 ms", "0"],
+        ["6 ms", "0"],
+        ["20 ms", "0"],
+    ]
+    names = {path.name for path in directory.iterdir()}
+    assert {*TABLES, "experiment.json", ".hydra"} <= names
+    facts = json.loads((directory / "experiment.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["labels"]["session"] == "simso"
+    assert {path.name for path in (directory / ".hydra").iterdir()} == {
+        "config.yaml",
+        "hydra.yaml",
+        "overrides.yaml",
+    }
+
+
+def test_a_sweep(run: Run, tmp_path: Path) -> None:
+    done = run("-m", "session=simso,stdio", "taskset=hey0,hey4", "targets=172.25.1.1,172.25.2.0/30")
+    directories = _experiments(tmp_path / "outputs")
+    assert len(directories) == 8
+    assert "all 8 experiments are finished" in done.stderr
+    table = results.read(tmp_path / "outputs", "tasksets")
+    assert set(table["host"].to_pylist()) == {"172.25.1.1", "172.25.2.1"}
+
+
+def test_a_finished_experiment_is_not_run_again(run: Run, tmp_path: Path) -> None:
+    run("session=simso", "taskset=hey4")
+    (directory,) = _experiments(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+    done = run("session=simso", "taskset=hey4")
+    assert "finished already" in done.stderr
+    assert directory.name in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
+def test_rerun_runs_it_again_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    run("session=simso", "taskset=hey7", "max_variants=20")
+    (directory,) = _experiments(tmp_path)
+    first, stamp = _bytes(directory), (directory / "jobs.parquet").stat().st_mtime_ns
+    assert set(first) == set(TABLES)
+    run("session=simso", "taskset=hey7", "max_variants=20", "rerun=true")
+    assert _bytes(directory) == first
+    assert (directory / "jobs.parquet").stat().st_mtime_ns > stamp
+
+
+def test_max_variants_raised_later_extends_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    run("session=simso", "taskset=hey6", "max_variants=10", "outputs=a")
+    run("session=simso", "taskset=hey6", "max_variants=25", "outputs=a")
+    run("session=simso", "taskset=hey6", "max_variants=25", "outputs=b")
+    (a,), (b,) = _experiments(tmp_path / "a"), _experiments(tmp_path / "b")
+    assert a.name == b.name
+    assert _bytes(a) == _bytes(b)
+
+
+@pytest.mark.parametrize("when", [0.3, 0.8, 1.5])
+def test_a_killed_run_is_continued_to_the_same_bytes(
+    run: Run, tmp_path: Path, when: float
+) -> None:
+    arguments = ("session=simso", "taskset=hey7", "max_variants=1500")
+    process = subprocess.Popen(_command(*arguments, "outputs=killed"), cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed").glob("*/experiment.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(when)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=60) == -signal.SIGKILL, "it was over before it could be killed"
+    (directory,) = _experiments(tmp_path / "killed")
+    assert not list(directory.glob("*.parquet"))
+    kept = results.read(directory, "tasksets", partial=True).num_rows
+    assert kept > 0
+    run(*arguments, "outputs=killed")
+    run(*arguments, "outputs=whole")
+    (whole,) = _experiments(tmp_path / "whole")
+    assert _bytes(directory) == _bytes(whole)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_cleanly_and_says_how_to_continue(
+    run: Run, tmp_path: Path, signum: int, code: int
+) -> None:
+    arguments = _command("session=simso", "taskset=hey7", "max_variants=2000")
+    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "outputs").glob("*/experiment.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "the same command continues" in said
+    assert "Traceback" not in said
+    (directory,) = _experiments(tmp_path)
+    assert json.loads((directory / "experiment.json").read_text())["status"] == "stopped"
+    assert results.read(directory, "tasksets", partial=True).num_rows > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["session=simsoo"], "unknown session 'simsoo'; did you mean 'simso'?"),
+        (["session.schedular=EDF", "session=simso"], "did you mean 'session.scheduler'?"),
+        (["session=simso", "session.cpus=0"], "session.cpus must be ≥ 1, got 0"),
+        (["session=simso", "session.cpus=two"], "session.cpus must be a whole number, got 'two'"),
+        (["taskset.tasks.0.period=-5"], "task 0 of task set 'hey0': period must be ≥ 0 ms, got -5"),
+        (["targets=172.25.1.256"], "targets: '172.25.1.256' is no IP address"),
+        (["session=simso", "admission=fairness"], "admission must be none with SimSoSession"),
+        (["-m", "taskset=hey0,hey44"], "unknown taskset 'hey44'; did you mean 'hey4'?"),
+        (["-m", "seed=1,x"], "seed must be a whole number, got 'x'"),
+        (["--config-dir", "nowhere"], "--config-dir must be an existing directory"),
+    ],
+)
+def test_a_mistake_is_one_line_exit_code_2_and_nothing_left_behind(
+    run: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run(*arguments, code=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_runs_nothing(run: Run, tmp_path: Path) -> None:
+    run("session=simso", "taskset=hey6", "max_variants=3")
+    before = sorted(tmp_path.rglob("*"))
+    done = run("-m", "session=simso", "taskset=hey6,hey7", "plan=true", "targets=10.0.0.0/29")
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in done.stdout.splitlines()
+        if line.startswith("│")
+    ]
+    assert [row[:5] for row in rows] == [
+        ["simso", "hey6", "10.0.0.0/29 (6)", "127", "0"],
+        ["simso", "hey7", "10.0.0.0/29 (6)", "16129", "0"],
+    ]
+    done = run("session=simso", "taskset=hey6", "plan=true")
+    assert "│ 127      │ 3 " in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_sweep_goes_on_after_a_failure_and_lists_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from taskgen_run.sessions.stdio import StdIOSession\n"
+        "class Broken(StdIOSession):\n"
+        "    def start(self, taskset, *params):\n"
+        "        raise ConnectionResetError('reset by peer')\n"
+    )
+    (tmp_path / "own" / "session").mkdir(parents=True)
+    (tmp_path / "own" / "session" / "broken.yaml").write_text("_target_: broken.Broken\n")
+    done = run("--config-dir", "own", "-m", "session=broken,stdio", "taskset=hey0", code=1)
+    assert "1 of 2 experiments failed:" in done.stderr
+    statuses = {
+        path.name.split("-")[0]: json.loads((path / "experiment.json").read_text())["status"]
+        for path in _experiments(tmp_path)
+    }
+    assert statuses == {"broken": "failed", "stdio": "finished"}
+    table = results.read(tmp_path / "outputs", "tasksets").to_pylist()
+    assert {row["error"] for row in table} == {None, "reset by peer"}
+
+
+def test_a_directory_of_another_experiment_is_never_overwritten(run: Run, tmp_path: Path) -> None:
+    run("session=simso", "taskset=hey0", "hydra.run.dir=here")
+    before = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    done = run("session=simso", "taskset=hey4", "hydra.run.dir=here", code=2)
+    assert "here" in done.stderr
+    run("session=simso", "taskset=hey4", "hydra.run.dir=here", "rerun=true", code=2)
+    after = {path: path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_place_where_nothing_can_be_written_is_explained(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("session=stdio", "taskset=hey0", "outputs=file/below", code=1)
+    assert "cannot make the directory 'file/below'" in done.stderr
+    assert "outputs=DIRECTORY" in done.stderr
+
+
+def test_help_shows_groups_choices_and_settings_and_imports_little(
+    run: Run, tmp_path: Path
+) -> None:
+    done = run("--help")
+    for line in (
+        "session=…",
+        "taskset=…",
+        "  simso ",
+        "  hey9 ",
+        "  seed=0 ",
+        "  max_variants=null ",
+    ):
+        assert line in done.stdout
+    script = (
+        "import sys\n"
+        "sys.argv = ['taskgen_run', '--help']\n"
+        "from taskgen_run.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted(m for m in ('simso', 'SimPy', 'pyarrow', 'numpy') if m in sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_shows_configurations_of_a_users_own(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own" / "taskset").mkdir(parents=True)
+    (tmp_path / "own" / "taskset" / "mine.yaml").write_text("# My own.\ntasks: [{period: 5}]\n")
+    assert "mine          My own." in run("--config-dir", "own", "--help").stdout
+
+
+def test_own_task_sets_monitors_and_schedulers(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from taskgen_run.monitor import AbstractMonitor\n"
+        "from taskgen_run.task import Task\n"
+        "from taskgen_run.taskset import TaskSet\n"
+        "class Mine(TaskSet):\n"
+        "    def __init__(self, size):\n"
+        "        tasks = [Task(period=10, executiontime=1) for _ in range(size)]\n"
+        "        super().__init__(tasks)\n"
+        "class Shout(AbstractMonitor):\n"
+        "    def on_finish(self, taskset, host, attempt):\n"
+        "        print('DONE', taskset.variant)\n"
+    )
+    (tmp_path / "conf" / "taskset").mkdir(parents=True)
+    (tmp_path / "conf" / "monitor").mkdir()
+    (tmp_path / "conf" / "taskset" / "mine.yaml").write_text("_target_: mine.Mine\nsize: 3\n")
+    (tmp_path / "conf" / "monitor" / "shout.yaml").write_text("_target_: mine.Shout\n")
+    done = run("--config-dir", "conf", "session=simso", "taskset=mine", "monitor=shout")
+    assert "DONE 0" in done.stdout
+    (directory,) = _experiments(tmp_path)
+    assert results.read(directory, "tasks").num_rows == 3
+
+
+def test_two_runs_of_one_experiment_do_not_mix(run: Run, tmp_path: Path) -> None:
+    arguments = ("session=simso", "taskset=hey7", "max_variants=1500")
+    process = subprocess.Popen(_command(*arguments), cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "outputs").glob("*/experiment.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        done = run(*arguments, code=1)
+        assert "another process" in done.stderr
+    finally:
+        process.kill()
+        process.wait(timeout=60)
+    assert not psutil.pid_exists(process.pid) or process.returncode is not None
+
+
+def test_parquet_files_hold_no_clock_path_or_name_of_the_machine(
+    run: Run, tmp_path: Path
+) -> None:
+    run("session=simso", "taskset=hey4", "session.trace=true")
+    (directory,) = _experiments(tmp_path)
+    for path in directory.glob("*.parquet"):
+        content = path.read_bytes()
+        assert str(tmp_path).encode() not in content
+        assert os.uname().nodename.encode() not in content
+    assert pq.read_table(directory / "segments.parquet").num_rows > 0
