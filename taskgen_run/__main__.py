@@ -15,6 +15,7 @@ def main() -> None:
     130 and 143 for SIGINT and SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("hydra").setLevel(logging.WARNING)
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)  # `python -m` does; classes of a user's own are found there

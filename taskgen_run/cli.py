@@ -12,7 +12,15 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from taskgen_run.compose import CONFIG_NAME, Composed, compose, config_dir, search_path
+from taskgen_run.compose import (
+    CONFIG_NAME,
+    Composed,
+    compose,
+    config_dir,
+    run_sweep,
+    search_path,
+)
+from taskgen_run.compose import run as run_single
 from taskgen_run.errors import (
     ConfigurationError,
     InfrastructureError,
@@ -32,9 +40,9 @@ log = logging.getLogger(__name__)
 class Planned:
     """An experiment that has been checked, and the directory of its results."""
 
+    composed: Composed
     experiment: Experiment
     directory: Path
-    rerun: bool
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,17 +60,20 @@ def run(arguments: Sequence[str]) -> int:
         if args.help:
             print(help_text(args.config_name or CONFIG_NAME))
             return 0
-        if args.cfg or args.info or args.hydra_help or args.shell_completion:
-            composed, planned = [], []  # Hydra shows something and runs nothing
-        else:
+        if not (args.info or args.hydra_help or args.shell_completion):
             composed = compose(
                 args.overrides, multirun=args.multirun, config_name=args.config_name
             )
-            planned = [_plan(item) for item in composed]
-    if any(item.config.plan for item in composed):
-        show_plan([(item.experiment, item.directory, item.rerun) for item in planned])
-        return 0
-    return _launch(args, parser, planned)
+            if not args.cfg:
+                return _run(args, [_plan(item) for item in composed])
+    _run_hydra(  # it shows something, and runs nothing
+        args=args,
+        args_parser=parser,
+        task_function=lambda config: None,
+        config_path=str(config_dir()),
+        config_name=CONFIG_NAME,
+    )
+    return 0
 
 
 def _plan(composed: Composed) -> Planned:
@@ -70,37 +81,44 @@ def _plan(composed: Composed) -> Planned:
     experiment = Experiment.from_config(composed.config)
     directory = composed.directory
     experiment.state(directory).require_usable(rerun=composed.config.rerun)
-    return Planned(experiment, directory, composed.config.rerun)
+    return Planned(composed, experiment, directory)
 
 
-def _launch(
-    args: argparse.Namespace, parser: argparse.ArgumentParser, planned: Sequence[Planned]
-) -> int:
-    """Let Hydra run what is planned. Returns the exit code."""
+def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
+    if any(item.composed.config.plan for item in planned):
+        show_plan((p.experiment, p.directory, p.composed.config.rerun) for p in planned)
+        return 0
     _make_parents(planned)
+    known = {item.directory.resolve(): item.experiment for item in planned}
     failures: dict[Path, TaskgenError] = {}
+    begun = 0
 
     def task(config: DictConfig) -> None:
+        nonlocal begun
+        begun += 1
         directory = Path(HydraConfig.get().runtime.output_dir)
-        with open_dict(config):
-            config.hydra = HydraConfig.get()
+        experiment = known.get(directory.resolve()) or _rebuilt(config)
+        count = f"{begun} of {len(planned)}: " if len(planned) > 1 else ""
+        log.info("%s%s on %s", count, experiment.name, experiment.hosts)
         try:
-            _run_one(Experiment.from_config(config), directory, rerun=config.rerun)
+            _run_one(experiment, directory, rerun=config.rerun)
         except TaskgenError as error:
             log.error("error: %s", one_line(error))
             failures[directory] = error
 
-    _run_hydra(
-        args=args,
-        args_parser=parser,
-        task_function=task,
-        config_path=str(config_dir()),
-        config_name=CONFIG_NAME,
-    )
-    if len(planned) > 1:
-        _conclude(planned, failures)
-        return 1 if failures else 0
-    return max((error.exit_code for error in failures.values()), default=0)
+    if len(planned) == 1 and planned[0].composed.number is None:
+        run_single(planned[0].composed, task)
+        return max((error.exit_code for error in failures.values()), default=0)
+    run_sweep(args.overrides, task, args.config_name)
+    _conclude(begun, failures)
+    return 1 if failures else 0
+
+
+def _rebuilt(config: DictConfig) -> Experiment:
+    """The experiment of a sweep whose experiments only its sweeper knows."""
+    with open_dict(config):
+        config.hydra = HydraConfig.get()
+    return Experiment.from_config(config)
 
 
 def _make_parents(planned: Sequence[Planned]) -> None:
@@ -116,12 +134,11 @@ def _make_parents(planned: Sequence[Planned]) -> None:
 
 def _run_one(experiment: Experiment, directory: Path, *, rerun: bool) -> None:
     """Run one experiment and show what came of it. Raises TaskgenError if anything failed."""
-    log.info("%s on %s, results in %s", experiment.name, experiment.hosts, shown(directory))
     try:
         report = experiment.run(directory, rerun=rerun)
     except Interrupted as interrupt:
         log.error(
-            "stopped by %s; what is finished is kept, the same command continues: %s",
+            "stopped by %s; what is finished is kept, the same command continues it: %s",
             interrupt,
             shown(directory),
         )
@@ -129,16 +146,16 @@ def _run_one(experiment: Experiment, directory: Path, *, rerun: bool) -> None:
     show_summary(report)
     if report.failed:
         raise TargetError(
-            f"{report.failed} variants failed (tasksets.parquet says why); the same command runs "
+            f"{report.failed} variants failed, tasksets.parquet says why; the same command runs "
             f"them again: {shown(directory)}"
         )
 
 
-def _conclude(planned: Sequence[Planned], failures: Mapping[Path, TaskgenError]) -> None:
-    """The list of failures of a sweep."""
+def _conclude(begun: int, failures: Mapping[Path, TaskgenError]) -> None:
+    """What came of a sweep, with the list of its failures."""
     if not failures:
-        log.info("all %d experiments are finished", len(planned))
+        log.info("all %d experiments are finished", begun)
         return
-    log.error("%d of %d experiments failed:", len(failures), len(planned))
+    log.error("%d of %d experiments failed:", len(failures), begun)
     for directory, error in failures.items():
         log.error("  %s: %s", shown(directory), one_line(error))

@@ -7,10 +7,11 @@ becomes one `ConfigurationError`, which names the place, the constraint and the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import version
@@ -22,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from taskgen_run.config import explain
@@ -46,8 +47,8 @@ class Composed:
     @property
     def directory(self) -> Path:
         """Where Hydra is going to run it. Raises ConfigurationError."""
-        with read_write(self.config), open_dict(self.config):
-            if self.number is not None:
+        if self.number is not None:
+            with read_write(self.config.hydra):
                 self.config.hydra.job.num = self.number
                 self.config.hydra.job.id = str(self.number)
         HydraConfig.instance().set_config(self.config)
@@ -87,8 +88,18 @@ def search_path(extra_dir: str | None = None, config_path: str | None = None) ->
         )
     version.setbase("1.3")
     with _no_other_hydra():
-        Hydra.create_main_hydra2(task_name=JOB_NAME, config_search_path=places)
+        _Hydra.create_main_hydra2(task_name=JOB_NAME, config_search_path=places)
         yield
+
+
+class _Hydra(Hydra):
+    """Hydra that takes a composition it is given instead of making it again, which is slow."""
+
+    given: DictConfig | None = None
+
+    def compose_config(self, *args: Any, **kwargs: Any) -> DictConfig:
+        given, self.given = self.given, None
+        return given if given is not None else super().compose_config(*args, **kwargs)
 
 
 @contextmanager
@@ -131,12 +142,38 @@ def compose(
     ]
 
 
+def run(composed: Composed, task: Callable[[DictConfig], None]) -> None:
+    """Let Hydra run the `task` of one experiment in its directory, inside `search_path`."""
+    directory = composed.directory
+    with read_write(composed.config.hydra):
+        composed.config.hydra.mode = RunMode.RUN
+        composed.config.hydra.run.dir = str(directory)
+    hydra = _hydra()
+    hydra.given = composed.config
+    hydra.run(config_name=None, task_function=task, overrides=[])
+
+
+def run_sweep(
+    overrides: Sequence[str], task: Callable[[DictConfig], None], config_name: str | None = None
+) -> None:
+    """Let Hydra's sweeper and launcher run the `task` of each experiment of a sweep."""
+    _hydra().multirun(
+        config_name=config_name or CONFIG_NAME,
+        task_function=task,
+        overrides=[*overrides, "hydra.mode=MULTIRUN"],
+    )
+
+
+def _hydra() -> _Hydra:
+    hydra = GlobalHydra.instance().hydra
+    assert isinstance(hydra, _Hydra)
+    return hydra
+
+
 def _compose_one(name: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
     """Compose `overrides`, those of a whole `sweep` as far as that is possible."""
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
     try:
-        config = hydra.compose_config(
+        config = _hydra().compose_config(
             config_name=name,
             overrides=list(overrides),
             run_mode=RunMode.MULTIRUN if sweep else RunMode.RUN,
@@ -149,7 +186,6 @@ def _compose_one(name: str, overrides: Sequence[str], *, sweep: bool = False) ->
         raise ConfigurationError(_explain(error, name, overrides)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"a configuration cannot be read: {one_line(error)}") from error
-    assert isinstance(config, DictConfig)
     return config
 
 
@@ -174,7 +210,8 @@ def _missing_choice(error: MissingConfigException) -> str:
 def _explain(error: BaseException, name: str, overrides: Sequence[str]) -> str:
     text = one_line(error)
     if match := re.match(r"Could not override '([^'@]+)", text):
-        return unknown_name("key", match[1], _known_keys(match[1], name, overrides))
+        told = unknown_name("key", match[1], _known_keys(match[1], name, overrides))
+        return f"{told} (+{match[1]}=… adds it)" if match[1].startswith("taskset.") else told
     if match := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
         key, values = match[1], match[2]
         return (

@@ -79,10 +79,10 @@ def summary(directory: Path | str) -> pa.Table:
         raise ConfigurationError(
             f"{directory}: holds no experiment of taskgen_run; give the directory of one"
         )
-    held = _held(directory, partial=False)
-    retried = _retried(held)
+    _status(directory, partial=False)
+    retried = _retried(directory)
     totals = pa.table({name: pa.array([], kind) for name, kind in _SUMMARY.items()})
-    for batch in held.rows("jobs", held.finished, held.failed):
+    for batch in tables.read(files.parquet(directory, "jobs")):
         if retried.num_rows:
             batch = _last_attempts(batch, retried)
         rows = pa.table(
@@ -124,13 +124,13 @@ def _last_attempts(jobs: pa.RecordBatch, retried: pa.RecordBatch) -> pa.RecordBa
     return jobs.filter(pc.equal(pc.add(jobs["attempt"], pa.scalar(1, pa.int32())), last))
 
 
-def _retried(held: Contents) -> pa.RecordBatch:
+def _retried(directory: Path) -> pa.RecordBatch:
     """The variants with more than one attempt."""
     import pyarrow.compute as pc
 
     columns = pa.schema([("taskset", pa.int64()), ("attempts", pa.int32())])
     retried = joined([], columns)
-    for batch in held.rows("tasksets", held.finished, held.failed):
+    for batch in tables.read(files.parquet(directory, "tasksets")):
         rows = batch.filter(pc.greater(batch["attempts"], pa.scalar(1)))
         retried = joined([retried, as_schema(rows, columns)], columns)
     return retried
@@ -154,19 +154,20 @@ def _natural(path: Path) -> tuple[int, str]:
     return (len(path.name) if path.name.isdecimal() else 0, path.name)
 
 
-def _held(directory: Path, partial: bool) -> Contents:
+def _status(directory: Path, partial: bool) -> Status:
     status = Status((record(directory) or {})["status"])
     if not status.is_complete and not partial:
         raise ConfigurationError(
             f"{directory}: experiment must be complete, is {status}; run its command again to "
             "continue it, or read what it has so far with partial=True"
         )
-    return contents(directory, status)
+    return status
 
 
 def _read_one(directory: Path, table: str, partial: bool) -> pa.Table | None:
     """A table of one experiment; None if it has no such table, which only segments may lack."""
-    held = _held(directory, partial)
+    status = _status(directory, partial)
+    held = Contents(directory) if status.is_complete else contents(directory, status)
     if held.journal is None:
         path = files.parquet(directory, table)
         return tables.read_whole(path) if path.exists() else None

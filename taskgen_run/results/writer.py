@@ -20,7 +20,7 @@ from taskgen_run.errors import (
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.results import directory as directories
 from taskgen_run.results import files
-from taskgen_run.results.directory import Contents, Kind, State, Status
+from taskgen_run.results.directory import Contents, Status
 from taskgen_run.results.intervals import Intervals
 from taskgen_run.results.journal import Journal
 from taskgen_run.results.pending import Pending

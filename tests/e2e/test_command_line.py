@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -40,6 +39,17 @@ def run(tmp_path: Path) -> Run:
 
 def _experiments(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob("**/experiment.json"))
+
+
+def _started(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A process that has begun its experiment."""
+    process = subprocess.Popen(_command(*arguments), cwd=cwd, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not _experiments(cwd):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
 
 
 def _bytes(directory: Path) -> dict[str, bytes]:
@@ -112,14 +122,11 @@ def test_a_killed_run_is_continued_to_the_same_bytes(
     run: Run, tmp_path: Path, when: float
 ) -> None:
     arguments = ("session=simso", "taskset=hey7", "max_variants=1500")
-    process = subprocess.Popen(_command(*arguments, "outputs=killed"), cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "killed").glob("*/experiment.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = _started(tmp_path, *arguments, "outputs=killed")
     time.sleep(when)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=60) == -signal.SIGKILL, "it was over before it could be killed"
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, "it was over before it could be killed"
     (directory,) = _experiments(tmp_path / "killed")
     assert not list(directory.glob("*.parquet"))
     kept = results.read(directory, "tasksets", partial=True).num_rows
@@ -134,17 +141,12 @@ def test_a_killed_run_is_continued_to_the_same_bytes(
 def test_a_signal_stops_cleanly_and_says_how_to_continue(
     run: Run, tmp_path: Path, signum: int, code: int
 ) -> None:
-    arguments = _command("session=simso", "taskset=hey7", "max_variants=2000")
-    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "outputs").glob("*/experiment.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = _started(tmp_path, "session=simso", "taskset=hey7", "max_variants=2000")
     time.sleep(0.5)
     process.send_signal(signum)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert "the same command continues" in said
+    assert "the same command continues it" in said
     assert "Traceback" not in said
     (directory,) = _experiments(tmp_path)
     assert json.loads((directory / "experiment.json").read_text())["status"] == "stopped"
@@ -158,7 +160,11 @@ def test_a_signal_stops_cleanly_and_says_how_to_continue(
         (["session.schedular=EDF", "session=simso"], "did you mean 'session.scheduler'?"),
         (["session=simso", "session.cpus=0"], "session.cpus must be ≥ 1, got 0"),
         (["session=simso", "session.cpus=two"], "session.cpus must be a whole number, got 'two'"),
-        (["taskset.tasks.0.period=-5"], "task 0 of task set 'hey0': period must be ≥ 0 ms, got -5"),
+        (
+            ["taskset=example", "taskset.tasks.0.period=-5"],
+            "task 0 of task set 'example': period must be ≥ 0 ms, got -5",
+        ),
+        (["taskset.tasks.0.period=5"], "(+taskset.tasks.0.period=… adds it)"),
         (["targets=172.25.1.256"], "targets: '172.25.1.256' is no IP address"),
         (["session=simso", "admission=fairness"], "admission must be none with SimSoSession"),
         (["-m", "taskset=hey0,hey44"], "unknown taskset 'hey44'; did you mean 'hey4'?"),
@@ -289,18 +295,13 @@ def test_own_task_sets_monitors_and_schedulers(run: Run, tmp_path: Path) -> None
 
 def test_two_runs_of_one_experiment_do_not_mix(run: Run, tmp_path: Path) -> None:
     arguments = ("session=simso", "taskset=hey7", "max_variants=1500")
-    process = subprocess.Popen(_command(*arguments), cwd=tmp_path)
+    process = _started(tmp_path, *arguments)
     try:
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "outputs").glob("*/experiment.json")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
         done = run(*arguments, code=1)
         assert "another process" in done.stderr
     finally:
         process.kill()
-        process.wait(timeout=60)
-    assert not psutil.pid_exists(process.pid) or process.returncode is not None
+        process.communicate(timeout=60)
 
 
 def test_parquet_files_hold_no_clock_path_or_name_of_the_machine(

@@ -1,6 +1,7 @@
 """Small experiments for the tests of results; run as a program, one that can be killed.
 
-``python experiments.py DIRECTORY VARIANTS`` writes an experiment, or goes on with it.
+``python experiments.py DIRECTORY VARIANTS`` writes an experiment, or goes on with it, and says
+"open" when it begins.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FACTS: dict[str, Any] = {"fingerprint": "f" * 64, "version": "1.0", "seed": 7}
 TABLES = ("jobs", "tasks", "tasksets")
 
 
-def taskset(variants: int = 1000) -> TaskSet:
+def taskset(variants: int = 100_000) -> TaskSet:
     """Two tasks, of which the second has an argument that moves."""
     return TaskSet(
         [
@@ -32,7 +33,7 @@ def taskset(variants: int = 1000) -> TaskSet:
     )
 
 
-def variants(numbers: Iterable[int], total: int = 1000) -> Iterator[TaskSet]:
+def variants(numbers: Iterable[int], total: int = 100_000) -> Iterator[TaskSet]:
     """The variants with these numbers."""
     for number in numbers:
         variant = next(taskset(total).variants(number))
@@ -65,6 +66,7 @@ def process(writer: ResultWriter, variant: TaskSet) -> None:
 def run(directory: Path, numbers: Iterable[int], status: str = "finished") -> None:
     """Write, or go on with, an experiment of the variants with these numbers."""
     writer = ResultWriter.open(directory, FACTS)
+    print("open", flush=True)
     try:
         for variant in variants(numbers):
             if variant.variant not in writer.finished:

@@ -141,3 +141,39 @@ def check_decisions(
         ]
         executing = [priority(taskset[row[0]], jobs[row]) for row in running]
         assert not waiting or max(executing) <= min(waiting), (start, end, running, heads)
+
+
+@st.composite
+def coarse_tasks(draw: st.DrawFn) -> list[Task]:
+    """Tasks whose events often coincide with each other and with the end of an overhead."""
+    return [
+        Task(
+            period=draw(st.integers(6, 30)),
+            executiontime=draw(st.integers(1, 8)),
+            deadline=draw(st.integers(1, 20)),
+            offset=draw(st.integers(0, 3)),
+            priority=draw(st.integers(0, 9)),
+            numberofjobs=draw(st.integers(1, 4)),
+        )
+        for _ in range(draw(st.integers(2, 5)))
+    ]
+
+
+OVERHEADS = st.fixed_dictionaries(
+    {
+        "schedule_overhead_ms": st.sampled_from([0, 0.25, 1]),
+        "activate_overhead_ms": st.sampled_from([0, 0.25]),
+        "terminate_overhead_ms": st.sampled_from([0, 0.25]),
+        "context_save_ms": st.sampled_from([0, 0.5]),
+        "context_load_ms": st.sampled_from([0, 1]),
+    }
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(coarse_tasks(), RUNS, OVERHEADS)
+def test_no_job_is_lost_while_the_kernel_works(
+    members: list[Task], options: dict[str, object], overheads: dict[str, object]
+) -> None:
+    _, jobs, _ = simulate(members, duration_ms=1000, **overheads, **options)
+    assert Outcome.UNFINISHED not in {job.outcome for job in jobs.values()}
