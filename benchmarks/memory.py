@@ -28,10 +28,11 @@ def process(count: int, directory: Path) -> None:
     """Write the results of `count` variants of one task, without jobs."""
     taskset = TaskSet([Task(period=10, executiontime=1, config={"arg1": Range(1, count)})])
     facts = {"fingerprint": "benchmark", "version": "benchmark", "seed": 0}
+    nothing = JobBatch.from_jobs([], taskset=0, attempt=0, host=HOST)
     writer = ResultWriter.open(directory, facts)
     for variant in taskset.variants():
         writer.on_start(variant, HOST, 0)
-        writer.on_jobs(JobBatch.from_jobs([], taskset=variant.variant, attempt=0, host=HOST))
+        writer.on_jobs(nothing)
         writer.on_finish(variant, HOST, 0)
     writer.finish("finished")
     writer.close()

@@ -107,7 +107,7 @@ def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
             failures[directory] = error
 
     if len(planned) == 1 and planned[0].composed.number is None:
-        run_single(planned[0].composed, task)
+        run_single(planned[0].composed, planned[0].directory, task)
         return max((error.exit_code for error in failures.values()), default=0)
     run_sweep(args.overrides, task, args.config_name)
     _conclude(begun, failures)

@@ -142,9 +142,8 @@ def compose(
     ]
 
 
-def run(composed: Composed, task: Callable[[DictConfig], None]) -> None:
-    """Let Hydra run the `task` of one experiment in its directory, inside `search_path`."""
-    directory = composed.directory
+def run(composed: Composed, directory: Path, task: Callable[[DictConfig], None]) -> None:
+    """Let Hydra run the `task` of one experiment in its `directory`, inside `search_path`."""
     with read_write(composed.config.hydra):
         composed.config.hydra.mode = RunMode.RUN
         composed.config.hydra.run.dir = str(directory)

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from taskgen_run.errors import BugError, TargetError, TaskgenError, one_line
 from taskgen_run.hosts import TargetRange
@@ -167,6 +166,8 @@ class Distributor:
 
     def _with_hosts(self, jobs: pa.RecordBatch, tasksets: list[TaskSet]) -> pa.RecordBatch:
         """Put the host of each variant into the `host` column, which a session cannot know."""
+        import pyarrow.compute as pc  # slow to import, and only batches need it
+
         variants = pa.array([taskset.variant for taskset in tasksets], pa.int64())
         hosts = pa.array([self._host_of(taskset) for taskset in tasksets]).dictionary_encode()
         position = JOB_SCHEMA.get_field_index("host")

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
-PACKAGES = ("hydra-core", "omegaconf", "pyarrow", "simso")
+PACKAGES = ("hydra", "omegaconf", "pyarrow", "simso")
+"""The packages on which results depend; each tells its own version."""
+
 _GIT_SECONDS = 5.0
 
 
@@ -33,7 +35,7 @@ def provenance(
         "git_commit": commit,
         "git_dirty": dirty,
         "python": sys.version.split()[0],
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: import_module(name).__version__ for name in PACKAGES},
         "command": list(sys.orig_argv),
     }
 
@@ -59,15 +61,9 @@ def save_composition(composed: DictConfig, directory: Path) -> None:
     Raises OSError.
     """
     directory.mkdir(exist_ok=True)
-    own, hydra = composed.copy(), composed.copy()
-    with read_write(own), open_dict(own):
-        del own["hydra"]
-    with read_write(hydra), open_dict(hydra):
-        for key in [key for key in hydra if key != "hydra"]:
-            del hydra[key]
     contents = {
-        "config.yaml": own,
-        "hydra.yaml": hydra,
+        "config.yaml": OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"]),
+        "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
         "overrides.yaml": composed.hydra.overrides.task,
     }
     for name, content in contents.items():

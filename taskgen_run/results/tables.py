@@ -15,7 +15,7 @@ from taskgen_run.job import OUTCOMES
 from taskgen_run.results.schemas import FORMAT, VARIANT_OUTCOMES, format_of, plain
 from taskgen_run.results.streams import as_schema, cut
 
-ROW_GROUP_ROWS = 2**17
+ROW_GROUP_ROWS = 2**16
 """Rows of each row group but the last; they depend on nothing else."""
 
 READ_ROWS = 2**14

@@ -113,13 +113,17 @@ class ResultWriter(AbstractMonitor):
                 if earlier is not None and not rerun:
                     held = directories.contents(directory, Status(earlier["status"]))
                 writer = cls(directory, facts, declared or {}, held)
-                writer._lock = lock
                 if held is not None and earlier is not None:
                     writer._started = earlier["started"]
-                writer._write_record(Status.RUNNING, None)
+                try:
+                    writer._write_record(Status.RUNNING, None)
+                except BaseException:
+                    writer._journal.close()
+                    raise
             except BaseException:
                 lock.release()
                 raise
+        writer._lock = lock
         return writer
 
     @property

@@ -80,13 +80,12 @@ class Processor(SimSoProcessor):  # type: ignore[misc]  # SimSo ships no types
         Not when its event is handled: another processor may schedule in between, and SimSo's
         schedulers do not ask whether a job that they have waiting is still alive.
         """
+        known = job.announced or self._running is job
         if self._running is job:
             self._running = None
-        if job.announced:
+        if known:
             self.sched.on_terminated(job)
             self._evts.append((TERMINATE, None))
-        else:
-            self._evts = deque((PREEMPT, None) if e == (ACTIVATE, job) else e for e in self._evts)
 
     def lost_to_other(self, job: Job, now: int) -> bool:
         """Whether, since a stretch of `job` here, the processor was idle or another job's."""
@@ -132,6 +131,8 @@ class Processor(SimSoProcessor):  # type: ignore[misc]  # SimSo ships no types
                 self._apply(decisions)
                 sched.release_lock()
             elif kind == ACTIVATE:
+                if subject.aborted:
+                    continue
                 subject.announced = True
                 sched.on_activate(subject)
                 yield hold, self, sched.overhead_activate
@@ -250,8 +251,6 @@ class Job(SimSoJob):  # type: ignore[misc]
         self._aborted = True
         self._task.end_job(self)
         self._task.cpu.forget(self)
-        # Whoever still wakes the job up, such as a processor that loads its context, wakes nobody.
-        self.sim._terminate(self)
 
     def _note_loss(self, now: int) -> None:
         """Count the preemption of a job that, by `now`, did not go on again."""

@@ -60,10 +60,15 @@ def test_full_while_running(small_disk: Path, tmp_path: Path) -> None:
     directory = small_disk / "results"
     writer = ResultWriter.open(directory, FACTS)
     processed = 0
-    with pytest.raises(InfrastructureError, match=r"journal-0.*No space left.*same command again"):
+
+    def process_until_full() -> None:
+        nonlocal processed
         for variant in variants(range(100_000)):
             process(writer, variant)
             processed += 1
+
+    with pytest.raises(InfrastructureError, match=r"journal-0.*No space left.*same command again"):
+        process_until_full()
     with pytest.raises(InfrastructureError, match="No space left"):
         writer.finish("failed")
     writer.close()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from taskgen_run.results import sorting
 from taskgen_run.results.streams import cut, joined
 
-SCHEMA = pa.schema({"a": pa.int64(), "b": pa.int32(), "text": pa.string()})
+TYPES: dict[str, pa.DataType] = {"a": pa.int64(), "b": pa.int32(), "text": pa.string()}
+SCHEMA = pa.schema(TYPES)
 KEYS = ("a", "b")
 
 rows = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), max_size=12)

@@ -382,9 +382,13 @@ def test_a_broken_contract_is_a_bug(tmp_path: Path, message: str) -> None:
     writer = ResultWriter.open(tmp_path, FACTS)
     variant = next(variants([0]))
     writer.on_start(variant, "h", 0)
-    with pytest.raises(BugError, match=message):
+
+    def make_it() -> None:
         mistakes()[message](writer, variant)
         writer.finish("finished")
+
+    with pytest.raises(BugError, match=message):
+        make_it()
     writer.close()
 
 
