@@ -61,9 +61,7 @@ def run(arguments: Sequence[str]) -> int:
             print(help_text(args.config_name or CONFIG_NAME))
             return 0
         if not (args.info or args.hydra_help or args.shell_completion):
-            composed = compose(
-                args.overrides, multirun=args.multirun, config_name=args.config_name
-            )
+            composed = compose(args.overrides, multirun=args.multirun, config_name=args.config_name)
             if not args.cfg:
                 return _run(args, [_plan(item) for item in composed])
     _run_hydra(  # it shows something, and runs nothing

@@ -81,7 +81,9 @@ class Experiment:
         self.taskset.check(self.session.task_attributes)
         self._first = next(self.taskset.variants(), None)
         if self._first is None:
-            raise ConfigurationError(f"task set {self.taskset.name!r} must have a variant, has none")
+            raise ConfigurationError(
+                f"task set {self.taskset.name!r} must have a variant, has none"
+            )
         self._first.check(self.session.task_attributes)
         self.session.check(self._first, **self.options)
 
@@ -238,7 +240,7 @@ def _build_monitors(node: Mapping[str, Any]) -> Iterator[Callable[[], AbstractMo
     for place, single in nodes.items():
         if not isinstance(single, Mapping):
             raise ConfigurationError(f"{place} must be a mapping with _target_, got {single!r}")
-        cls = load_class(single, place, AbstractMonitor)
+        cls: type[AbstractMonitor] = load_class(single, place, AbstractMonitor)
         options = {key: value for key, value in single.items() if key != "_target_"}
         validate_keywords(options, cls, place)
         yield partial(cls, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -55,7 +56,7 @@ def _first_comment(name: str) -> str:
 def _settings(lines: list[str]) -> list[str]:
     """`key=default` and the comment above it, for every plain key at the root."""
     shown = []
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         key, colon, value = line.partition(":")
         if colon and value.strip() and key.isidentifier():
             setting = f"{key}={value.strip()}"

@@ -62,7 +62,9 @@ def save_composition(composed: DictConfig, directory: Path) -> None:
     """
     directory.mkdir(exist_ok=True)
     contents = {
-        "config.yaml": OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"]),
+        "config.yaml": OmegaConf.masked_copy(
+            composed, [str(key) for key in composed if key != "hydra"]
+        ),
         "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
         "overrides.yaml": composed.hydra.overrides.task,
     }

@@ -117,4 +117,3 @@ class TracingSession(Protocol):
         None when the session was not asked to trace.
         """
         ...
-

@@ -64,7 +64,7 @@ def test_a_wrong_value_names_place_constraint_and_value(
 
 
 class Plugin:
-    def __init__(
+    def __init__(  # type: ignore[no-untyped-def]  # an option without a type, as users write
         self,
         host: str,
         *,
@@ -73,7 +73,7 @@ class Plugin:
         factor: float = 1.0,
         names: list[Any] | None = None,
         flag: bool = False,
-        anything=None,  # type: ignore[no-untyped-def]  # noqa: ANN001
+        anything=None,
     ) -> None: ...
 
 

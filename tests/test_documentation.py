@@ -77,9 +77,12 @@ def test_the_yaml_example_is_a_task_set(tmp_path: Path) -> None:
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    assert taskgen_run.compose(
-        ["taskset=mine"], config_dir=str(tmp_path / "conf")
-    ).taskset.variant_count() == 127 * 2 * 2
+    assert (
+        taskgen_run.compose(
+            ["taskset=mine"], config_dir=str(tmp_path / "conf")
+        ).taskset.variant_count()
+        == 127 * 2 * 2
+    )
 
 
 def test_the_links_of_the_readme_lead_somewhere() -> None:

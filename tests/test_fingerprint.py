@@ -41,7 +41,7 @@ def test_a_file_counts_by_its_content(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot read '.*gone.py'"):
+    with pytest.raises(ConfigurationError, match=r"cannot read '.*gone\.py'"):
         fingerprint({}, [tmp_path / "gone.py"])
 
 

@@ -13,30 +13,50 @@ def _send(signum: int) -> None:
     os.kill(os.getpid(), signum)
 
 
+class Work:
+    """Takes a signal, and tells how far it came."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.done: list[str] = []
+        self._interrupts = interrupts
+
+    def interruptible(self, signum: int) -> None:
+        with self._interrupts.allowed():
+            _send(signum)
+            self.done.append("after")
+
+    def uninterruptible(self, *signums: int) -> None:
+        for signum in signums:
+            _send(signum)
+            self.done.append(f"after {len(self.done) + 1}")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_raised_at_once_where_it_is_allowed(signum: int) -> None:
-    reached = []
-    with Interrupts() as interrupts, pytest.raises(Interrupted) as raised, interrupts.allowed():
-        _send(signum)
-        reached.append("after")  # pragma: no cover
+    with Interrupts() as interrupts:
+        work = Work(interrupts)
+        with pytest.raises(Interrupted) as raised:
+            work.interruptible(signum)
     assert raised.value.signum == signum
-    assert not reached
+    assert work.done == []
 
 
 def test_a_signal_elsewhere_waits_until_it_is_allowed() -> None:
-    done = []
     with Interrupts() as interrupts:
-        _send(signal.SIGINT)
-        done.append("the work in hand")
-        with pytest.raises(Interrupted), interrupts.allowed():
-            done.append("more")  # pragma: no cover
-    assert done == ["the work in hand"]
+        work = Work(interrupts)
+        work.uninterruptible(signal.SIGINT)
+        assert work.done == ["after 1"]
+        with pytest.raises(Interrupted):
+            work.interruptible(signal.SIGTERM)
+    assert work.done == ["after 1"]
 
 
 def test_a_second_signal_does_not_wait() -> None:
-    with Interrupts(), pytest.raises(Interrupted):
-        _send(signal.SIGINT)
-        _send(signal.SIGINT)
+    with Interrupts() as interrupts:
+        work = Work(interrupts)
+        with pytest.raises(Interrupted):
+            work.uninterruptible(signal.SIGINT, signal.SIGINT)
+    assert work.done == ["after 1"]
 
 
 def test_the_handlers_of_before_are_back_afterwards() -> None:

@@ -118,9 +118,7 @@ def test_max_variants_raised_later_extends_to_the_same_bytes(run: Run, tmp_path:
 
 
 @pytest.mark.parametrize("when", [0.3, 0.8, 1.5])
-def test_a_killed_run_is_continued_to_the_same_bytes(
-    run: Run, tmp_path: Path, when: float
-) -> None:
+def test_a_killed_run_is_continued_to_the_same_bytes(run: Run, tmp_path: Path, when: float) -> None:
     arguments = ("session=simso", "taskset=hey7", "max_variants=1500")
     process = _started(tmp_path, *arguments, "outputs=killed")
     time.sleep(when)
@@ -304,9 +302,7 @@ def test_two_runs_of_one_experiment_do_not_mix(run: Run, tmp_path: Path) -> None
         process.communicate(timeout=60)
 
 
-def test_parquet_files_hold_no_clock_path_or_name_of_the_machine(
-    run: Run, tmp_path: Path
-) -> None:
+def test_parquet_files_hold_no_clock_path_or_name_of_the_machine(run: Run, tmp_path: Path) -> None:
     run("session=simso", "taskset=hey4", "session.trace=true")
     (directory,) = _experiments(tmp_path)
     for path in directory.glob("*.parquet"):

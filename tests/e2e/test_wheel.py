@@ -55,8 +55,11 @@ def test_the_configurations_travel_inside_the_package(wheel: Path) -> None:
 @pytest.mark.parametrize("command", [["bin/python", "-m", "taskgen_run"], ["bin/taskgen-run"]])
 def test_it_runs_from_any_directory(environment: Path, tmp_path: Path, command: list[str]) -> None:
     executable, *arguments = command
-    where = [environment / "bin" / "python", "-c", "import taskgen_run; print(taskgen_run)"]
-    found = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    asked = "import taskgen_run; print(taskgen_run)"
+    python = environment / "bin" / "python"
+    found = subprocess.run(
+        [python, "-c", asked], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert str(environment) in found.stdout, found.stdout + found.stderr
     done = subprocess.run(
         [environment / executable, *arguments, "session=simso", "taskset=example"],

@@ -94,10 +94,13 @@ def test_a_job_is_killed_at_the_horizon() -> None:
 
 def test_work_left_decides_not_the_worst_case() -> None:
     # The penalty makes the job execute longer than its execution time: killed all the same.
-    members = [Task(executiontime=1, period=4, offset=1), Task(executiontime=3, period=9, deadline=4)]
-    options = {"etm": "fixedpenalty", "preemption_penalty_ms": 0.5, "duration_ms": 5}
-    assert rows(members, **options)[2:] == [(1, 0, "killed", 0, 4)]
-    assert rows(members, **{**options, "preemption_penalty_ms": 0})[2:] == [(1, 0, "finished", 0, 4)]
+    members = [
+        Task(executiontime=1, period=4, offset=1),
+        Task(executiontime=3, period=9, deadline=4),
+    ]
+    options: dict[str, Any] = {"etm": "fixedpenalty", "duration_ms": 5}
+    assert rows(members, **options)[1] == (1, 0, "finished", 0, 4)
+    assert rows(members, preemption_penalty_ms=0.5, **options)[1] == (1, 0, "killed", 0, 4)
 
 
 def test_the_next_job_takes_over_at_the_kill() -> None:
