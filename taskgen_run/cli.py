@@ -12,7 +12,7 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from taskgen_run.compose import (
+from taskgen_run.composition import (
     CONFIG_NAME,
     Composed,
     compose,
@@ -20,7 +20,7 @@ from taskgen_run.compose import (
     run_sweep,
     search_path,
 )
-from taskgen_run.compose import run as run_single
+from taskgen_run.composition import run as run_single
 from taskgen_run.errors import (
     ConfigurationError,
     InfrastructureError,

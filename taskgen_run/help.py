@@ -25,7 +25,7 @@ Options
 
 
 def help_text(config_name: str) -> str:
-    """The text for the configurations that Hydra finds, inside `compose.search_path`."""
+    """The text for the configurations that Hydra finds, inside `composition.search_path`."""
     parts = [_USAGE]
     loader = GlobalHydra.instance().config_loader()
     for group in loader.list_groups(""):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskgen_run.compose import compose as _compose
-from taskgen_run.compose import search_path
+from taskgen_run.composition import compose as _compose
+from taskgen_run.composition import search_path
 from taskgen_run.errors import ConfigurationError
 from taskgen_run.experiment import Experiment
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from taskgen_run.errors import ConfigurationError
 from taskgen_run.results import files, journal, tables
 from taskgen_run.results.intervals import Intervals
+from taskgen_run.results.schemas import REQUIRED
 from taskgen_run.results.streams import of_variants
 
 
@@ -123,6 +124,8 @@ def contents(directory: Path, status: Status) -> Contents:
     if generations and not status.is_complete:
         found.journal = files.journal(directory, generations[-1])
         found.commits = journal.commits(found.journal)
+    elif not all(files.parquet(directory, table).exists() for table in REQUIRED):
+        return found  # someone removed a file: nothing of the experiment counts any more
     for batch in found._all_rows("tasksets"):
         names = ("taskset", "outcome", "jobs", "deadline_misses")
         for number, outcome, jobs, misses in zip(

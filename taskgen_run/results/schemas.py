@@ -25,6 +25,9 @@ TABLE_KEY = b"taskgen_run.table"
 TABLES = ("jobs", "segments", "tasks", "tasksets")
 """All tables, in the order in which a variant's rows are written down."""
 
+REQUIRED = ("jobs", "tasks", "tasksets")
+"""The tables that every complete experiment has; segments are there if it was traced."""
+
 KEYS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("taskset", "attempt", "task", "job"),
     "segments": ("taskset", "task", "job", "start_ns"),

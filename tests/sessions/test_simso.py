@@ -55,7 +55,9 @@ def test_edf_meets_what_rm_misses() -> None:
 
 @pytest.mark.parametrize("scheduler", ["RM", "LLF", "PD2"])
 def test_periods_do_not_drift(scheduler: str) -> None:
-    _, jobs, _ = simulate([Task(period=8.2, executiontime=0.1)], scheduler=scheduler, duration_ms=8200)
+    _, jobs, _ = simulate(
+        [Task(period=8.2, executiontime=0.1)], scheduler=scheduler, duration_ms=8200
+    )
     assert [job.release_ns for job in jobs.values()] == [k * 8_200_000 for k in range(1000)]
     for job in jobs.values():
         assert job.deadline_ns == job.release_ns + 8_200_000  # type: ignore[operator]
@@ -173,9 +175,7 @@ def test_random_execution_times_belong_to_the_job_alone() -> None:
     members = [Task(period=10, executiontime=4, acet=2, et_stddev=0.5) for _ in range(2)]
 
     def executed(**options: Any) -> dict[tuple[int, int], int]:
-        _, jobs, stretches = simulate(
-            members, etm="acet", trace=True, duration_ms=100, **options
-        )
+        _, jobs, stretches = simulate(members, etm="acet", trace=True, duration_ms=100, **options)
         assert {job.outcome for job in jobs.values()} == {Outcome.FINISHED}
         return {row: sum(e - s for _, s, e in own) for row, own in stretches.items()}
 
@@ -189,18 +189,14 @@ def test_random_execution_times_belong_to_the_job_alone() -> None:
 
 def test_penalties_lengthen_preempted_jobs() -> None:
     members = [Task(executiontime=1, period=5, offset=1), Task(executiontime=2, period=10)]
-    _, jobs, _ = simulate(
-        members, etm="fixedpenalty", preemption_penalty_ms=0.5, duration_ms=5
-    )
+    _, jobs, _ = simulate(members, etm="fixedpenalty", preemption_penalty_ms=0.5, duration_ms=5)
     assert jobs[1, 0].end_ns == 3_500_000
 
 
 def test_the_cache_model_counts_instructions(tmp_path: Path) -> None:
     profile = tmp_path / "stack.txt"
     profile.write_text("10 0.75\n1000 0.25\n")
-    members = [
-        Task(period=10, executiontime=5, n_instr=100_000, mix=0.5, stack_file=str(profile))
-    ]
+    members = [Task(period=10, executiontime=5, n_instr=100_000, mix=0.5, stack_file=str(profile))]
     options: dict[str, Any] = {"etm": "cache", "memory_access_ns": 100, "duration_ms": 10}
     _, jobs, _ = simulate(members, **options)
     assert jobs[0, 0].end_ns == 100_000 * (1 + 0.5 * 100)

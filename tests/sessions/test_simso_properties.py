@@ -113,9 +113,7 @@ def check_counts(schedule: Schedule) -> None:
         assert job.preemptions == max(len(own) - 1, 0) + left
 
 
-def check_decisions(
-    schedule: Schedule, priority: Callable[[Task, Job], float], cpus: int
-) -> None:
+def check_decisions(schedule: Schedule, priority: Callable[[Task, Job], float], cpus: int) -> None:
     """At any time the jobs that execute are those of highest priority, as many as can."""
     taskset, jobs, stretches = schedule
     horizon = HORIZON_MS * MS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import taskgen_run.experiment  # noqa: F401  registers the resolver of directory names
-from taskgen_run.compose import compose, config_dir, search_path
+from taskgen_run.composition import compose, config_dir, search_path
 from taskgen_run.errors import ConfigurationError
 
 

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskgen_run import compose, results, sweep
+from taskgen_run.errors import BugError, ConfigurationError
+from taskgen_run.experiment import Experiment
+from taskgen_run.job import JobBatch
+from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.sessions.simso import SimSoSession
+from taskgen_run.sessions.stdio import StdIOSession
+from taskgen_run.task import Task
+from taskgen_run.taskset import TaskSet
+from taskgen_run.values import Random, Range
+
+TASK = Task(period=10, executiontime=2)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _experiment(**changed: Any) -> Experiment:
+    given: dict[str, Any] = {"taskset": TaskSet([TASK], "mine"), "session": SimSoSession}
+    return Experiment(**{**given, **changed})
+
+
+def _status(directory: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((directory / "experiment.json").read_text())
+    return content
+
+
+def test_an_experiment_from_objects_runs_and_is_read_back() -> None:
+    report = _experiment(options={"duration_ms": 50}).run()
+    assert report.directory.parent == Path("outputs")
+    assert report.directory.name.startswith("SimSoSession-mine-")
+    assert (report.status, report.failed) == ("finished", 0)
+    jobs = results.read(report.directory)
+    assert jobs["release_ns"].to_pylist() == [n * 10_000_000 for n in range(5)]
+
+
+def test_an_experiment_from_overrides_is_that_of_the_command_line() -> None:
+    experiment = compose(["session=simso", "taskset=hey0", "seed=7"])
+    assert (experiment.session, experiment.seed) == (SimSoSession, 7)
+    assert experiment.labels["session"] == "simso"
+    report = experiment.run()
+    assert report.directory.name == experiment.name
+    assert (report.directory / ".hydra" / "overrides.yaml").read_text().splitlines() == [
+        "- session=simso",
+        "- taskset=hey0",
+        "- seed=7",
+    ]
+
+
+def test_a_sweep_from_python() -> None:
+    experiments = sweep(["session=simso", "taskset=hey0,hey3", "session.scheduler=RM,EDF"])
+    assert len({experiment.fingerprint for experiment in experiments}) == 4
+    for experiment in experiments:
+        experiment.run(Path("sweep") / experiment.name)
+    table = results.read("sweep", "tasksets")
+    assert set(table["session.scheduler"].to_pylist()) == {"RM", "EDF"}
+
+
+def test_compose_is_for_one_experiment() -> None:
+    with pytest.raises(ConfigurationError, match=r"use sweep\(\) for several"):
+        compose(["hydra.mode=MULTIRUN", "seed=1,2"])
+
+
+def test_what_decides_the_results_decides_the_fingerprint() -> None:
+    scheduler = Path("mine.py")
+    scheduler.write_text("from simso.schedulers.RM import RM\nclass mine(RM):\n    pass\n")
+    variants = [
+        _experiment(),
+        _experiment(seed=1),
+        _experiment(targets="10.0.0.1"),
+        _experiment(options={"scheduler": "EDF"}),
+        _experiment(options={"scheduler": str(scheduler)}),
+        _experiment(taskset=TaskSet([TASK, TASK], "mine")),
+        _experiment(taskset=TaskSet([Task(TASK, priority=Range(1, 2))], "mine")),
+        _experiment(taskset=TaskSet([Task(TASK, priority=Random(Range(1, 2)))], "mine")),
+        _experiment(session=StdIOSession),
+    ]
+    prints = [experiment.fingerprint for experiment in variants]
+    scheduler.write_text("from simso.schedulers.RM import RM\nclass mine(RM):\n    x = 1\n")
+    prints.append(_experiment(options={"scheduler": str(scheduler)}).fingerprint)
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["monitor=stdout"], ["outputs=x"], ["rerun=true"], ["max_variants=5"]]
+)
+def test_what_does_not_decide_the_results_does_not(overrides: list[str]) -> None:
+    assert compose(overrides).fingerprint == compose([]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"targets": "nowhere"}, "targets: 'nowhere'"),
+        ({"options": {"cpu": 1}}, "unknown key 'session.cpu'; did you mean 'session.cpus'?"),
+        ({"options": {"cpus": 0}}, "session.cpus must be ≥ 1, got 0"),
+        ({"taskset": TaskSet([], "none")}, "task set 'none': must have at least one task"),
+        ({"taskset": TaskSet([Task(period=5)], "x")}, "executiontime must be set"),
+        ({"admission": {"goal": {}}}, "admission must be none with SimSoSession"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before(changed: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        _experiment(**changed)
+    assert message in str(raised.value)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_target_that_makes_no_task_set_is_explained() -> None:
+    Path("conf/taskset").mkdir(parents=True)
+    Path("conf/taskset/wrong.yaml").write_text("_target_: builtins.dict\n")
+    with pytest.raises(ConfigurationError, match=r"taskset\._target_ must make a TaskSet, got"):
+        compose(["taskset=wrong"], config_dir="conf")
+
+
+def test_an_error_inside_a_task_set_of_ones_own_is_explained() -> None:
+    Path("conf/taskset").mkdir(parents=True)
+    Path("conf/taskset/wrong.yaml").write_text("_target_: builtins.int\nx: y\n")
+    with pytest.raises(ConfigurationError, match=r"taskset\._target_: cannot build 'builtins\.int'"):
+        compose(["taskset=wrong"], config_dir="conf")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("x: 5\n", "monitor.x must be a mapping with _target_, got 5"),
+        ("_target_: builtins.int\n", "monitor._target_ must name a subclass of AbstractMonitor"),
+        ("_target_: taskgen_run.monitors.StdOutMonitor\nx: 1\n", "unknown key 'monitor.x'"),
+    ],
+)
+def test_a_wrong_monitor_is_explained(yaml: str, message: str) -> None:
+    Path("conf/monitor").mkdir(parents=True)
+    Path("conf/monitor/wrong.yaml").write_text(yaml)
+    with pytest.raises(ConfigurationError) as raised:
+        compose(["monitor=wrong"], config_dir="conf")
+    assert message in str(raised.value)
+
+
+def test_several_monitors_have_names() -> None:
+    Path("conf/monitor").mkdir(parents=True)
+    one = "{_target_: taskgen_run.monitors.StdOutMonitor}"
+    Path("conf/monitor/two.yaml").write_text(f"a: {one}\nb: {one}\n")
+    assert len(compose(["monitor=two"], config_dir="conf").monitors) == 2
+
+
+class Broken(AbstractMonitor):
+    """Breaks at the third variant."""
+
+    def on_jobs(self, jobs: JobBatch) -> None:
+        if next(iter(jobs)).taskset == 2:
+            raise ValueError("no more")
+
+
+def test_an_error_of_a_monitor_loses_no_results() -> None:
+    taskset = TaskSet([Task(TASK, priority=Range(1, 5))], "mine")
+    with pytest.raises(BugError, match="monitor Broken failed in on_jobs: ValueError: no more"):
+        _experiment(taskset=taskset, monitors=[Broken]).run("here")
+    assert _status(Path("here"))["status"] == "stopped"
+    assert "no more" in _status(Path("here"))["error"]
+    kept = results.read("here", "tasksets", partial=True)
+    assert kept["taskset"].to_pylist() == [0, 1]
+    assert _experiment(taskset=taskset).run("here").status == "finished"
+    assert results.read("here", "tasksets")["taskset"].to_pylist() == [0, 1, 2, 3, 4]
+
+
+class Flaky(StdIOSession):
+    """Refuses the second variant as long as a file is there."""
+
+    def start(self, taskset: TaskSet, *params: Any) -> None:
+        if taskset.variant == 1 and Path("flaky").exists():
+            raise ConnectionResetError("reset by peer")
+
+
+def test_variants_that_failed_are_run_again_and_only_they() -> None:
+    taskset = TaskSet([Task(TASK, priority=Range(1, 3))], "mine")
+    Path("flaky").touch()
+    report = _experiment(taskset=taskset, session=Flaky).run("here")
+    assert (report.status, report.failed) == ("failed", 1)
+    assert results.read("here", "tasksets")["outcome"].to_pylist() == [
+        "finished",
+        "failed",
+        "finished",
+    ]
+    Path("flaky").unlink()
+    started: list[int] = []
+
+    class Recorder(AbstractMonitor):
+        def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            started.append(taskset.variant)
+
+    report = _experiment(taskset=taskset, session=Flaky, monitors=[Recorder]).run("here")
+    assert (report.status, started) == ("finished", [1])
+
+
+def test_a_finished_experiment_is_not_run_again(caplog: pytest.LogCaptureFixture) -> None:
+    experiment = _experiment()
+    first = experiment.run()
+    with caplog.at_level(logging.INFO):
+        assert experiment.run() == first
+    assert f"finished already, not run again (rerun=true does): {first.directory}" in caplog.text
+    assert experiment.run(rerun=True) == first
+
+
+def test_a_task_set_that_ends_without_a_known_number_of_variants_is_finished() -> None:
+    class Squares:
+        def __iter__(self) -> Any:
+            return (n * n for n in range(1, 4))
+
+    experiment = _experiment(taskset=TaskSet([Task(TASK, period=Squares())], "mine"))
+    assert experiment.variant_count is None
+    report = experiment.run()
+    assert results.read(report.directory, "tasksets").num_rows == 3
+    assert experiment.is_finished(report.directory)
+    limited = _experiment(taskset=experiment.taskset, max_variants=2)
+    assert limited.is_finished(report.directory)
+
+
+def test_endlessly_many_variants_are_limited() -> None:
+    class Endless:
+        def __iter__(self) -> Any:
+            number = 0
+            while True:
+                number += 1
+                yield number
+
+    taskset = TaskSet([Task(executiontime=1, period=Endless())], "mine")
+    experiment = _experiment(taskset=taskset, max_variants=3, options={"duration_ms": 5})
+    report = experiment.run()
+    tasks = results.read(report.directory, "tasks")
+    assert tasks["period"].to_pylist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("make", [lambda: _experiment(), lambda: compose(["session=simso"])])
+def test_its_log_is_kept_with_its_results(make: Callable[[], Experiment]) -> None:
+    report = make().run()
+    assert (report.directory / "experiment.log").exists()
