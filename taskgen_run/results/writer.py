@@ -269,9 +269,9 @@ class ResultWriter(AbstractMonitor):
         """The thread that writes down what has ended while the runner is busy."""
         while self._error is None:
             self._ended.wait()
+            self._ended.clear()
             if self._closing.wait(COMMIT_SECONDS):
                 return
-            self._ended.clear()
             # An error is kept, and raised by the runner's next call.
             with suppress(TaskgenError), self._reporting():
                 self._commit()

@@ -111,6 +111,8 @@ def _load_builtin(name: str) -> type[Any]:
         cls.on_terminated = _on_terminated
     elif name == "Fixed_PEDF":  # passes the class where SimSo 0.8.5 takes an overhead
         vars(module)["SchedulerInfo"] = lambda name, cls: SchedulerInfo(cls)
+    elif name == "EDHS":
+        cls.init = functools.partialmethod(_init_split, cls.init, vars(module)["migrating_tasks"])
     return cls
 
 
@@ -129,6 +131,13 @@ def _on_terminated(self: Any, job: Any) -> None:
     if job in self.ready_list:
         self.ready_list.remove(job)
     job.cpu.resched()
+
+
+def _init_split(self: Any, init: Callable[[Any], None], split: dict[Any, list[Any]]) -> None:
+    """EDHS's, which notices only later that a task has no processor to be split over."""
+    init(self)
+    if not all(split.values()):
+        raise PackingError
 
 
 def _from_file(path: Path) -> SchedulerChoice:

@@ -1,8 +1,8 @@
 """Simulation with SimSo, for its many schedulers and for schedulers of a user's own.
 
 What each column means is defined here, for every simulator. A *stretch* is a longest interval of
-positive length in which a job executes on one processor. Only stretches that begin before the
-horizon count, cut at the horizon.
+positive length in which a job executes on one processor. Stretches are cut at the horizon: what
+is done there, or to be killed there, ends there, and nothing begins there.
 
 ==============  ==================================================================================
 release_ns      offset + k × period, of every job released in [0, horizon)
@@ -12,9 +12,10 @@ deadline_ns     release + relative deadline; null for none
 outcome         `finished`, `killed` (on_miss=abort: at its deadline, work left), `unfinished`
                 (neither by the horizon), `not_scheduled` (no processors were found for the tasks)
 preemptions     how often a stretch ended before the job (and the horizon) did, and then its
-                processor was idle or executed another job before the job's next stretch, or the
-                next stretch is elsewhere, or there is none. Only the kernel's overhead (decision,
-                activation, termination, context save and load) in between is no preemption.
+                processor was idle or executed another job before the job's next stretch, end or
+                horizon, or the next stretch is elsewhere. A time in which the processor has only
+                the kernel's overhead (decision, activation, termination, timer, context save and
+                load) is none.
 migrations      how many stretches are on another processor than the one before
 ==============  ==================================================================================
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -489,3 +490,17 @@ def test_attempts_in_every_interleaving(tmp_path: Path) -> None:
     assert len(files) == 16
     assert all(found == files[0] for found in files)
     assert [row["attempt"] for row in rows(directory, "jobs")] == [0] * 6 + [1] * 6
+
+
+def test_closing_while_the_thread_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every moment of the thread's work: closing never waits for something that never comes."""
+    monkeypatch.setattr("taskgen_run.results.writer.COMMIT_SECONDS", 0.001)
+    first = next(variants([0]))
+    for step in range(100):
+        writer = ResultWriter.open(tmp_path / str(step), FACTS)
+        process(writer, first)
+        time.sleep(step % 25 / 10_000)
+        closing = threading.Thread(target=writer.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()

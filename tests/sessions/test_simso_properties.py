@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,14 +60,11 @@ RUNS = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(random_tasks(), RUNS)
-def test_priority_driven_schedules_are_right(
-    members: list[Task], options: dict[str, object]
-) -> None:
+def test_priority_driven_schedules_are_right(members: list[Task], options: dict[str, Any]) -> None:
     schedule = simulate(members, duration_ms=HORIZON_MS, trace=True, **options)
     check_jobs(schedule, kills=options["on_miss"] == "abort")
     check_counts(schedule)
-    assert isinstance(options["cpus"], int)
-    check_decisions(schedule, PRIORITY[str(options["scheduler"])], options["cpus"])
+    check_decisions(schedule, PRIORITY[options["scheduler"]], options["cpus"])
 
 
 def check_jobs(schedule: Schedule, *, kills: bool) -> None:
@@ -107,7 +106,7 @@ def check_counts(schedule: Schedule) -> None:
     _, jobs, stretches = schedule
     for row, job in jobs.items():
         own = stretches[row]
-        assert job.migrations == sum(a[0] != b[0] for a, b in zip(own, own[1:], strict=False))
+        assert job.migrations == sum(a[0] != b[0] for a, b in pairwise(own))
         until = HORIZON_MS * MS if job.end_ns is None else job.end_ns
         left = bool(own) and own[-1][2] < until
         assert job.preemptions == max(len(own) - 1, 0) + left
@@ -122,7 +121,7 @@ def check_decisions(schedule: Schedule, priority: Callable[[Task, Job], float], 
         instants |= {t for t in (job.release_ns, job.end_ns) if t is not None}
         instants |= {t for _, start, end in stretches[row] for t in (start, end)}
     ordered = sorted(instant for instant in instants if instant <= horizon)
-    for start, end in zip(ordered, ordered[1:], strict=False):
+    for start, end in pairwise(ordered):
         running: dict[Row, int] = {
             row: cpu for row, own in stretches.items() for cpu, s, e in own if s <= start < e
         }
@@ -171,7 +170,7 @@ OVERHEADS = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(coarse_tasks(), RUNS, OVERHEADS)
 def test_no_job_is_lost_while_the_kernel_works(
-    members: list[Task], options: dict[str, object], overheads: dict[str, object]
+    members: list[Task], options: dict[str, Any], overheads: dict[str, Any]
 ) -> None:
     _, jobs, _ = simulate(members, duration_ms=1000, **overheads, **options)
     assert Outcome.UNFINISHED not in {job.outcome for job in jobs.values()}

@@ -236,8 +236,13 @@ def test_a_scheduler_that_raises_is_a_bug(tmp_path: Path) -> None:
 
 def test_a_scheduler_that_cannot_compute_with_single_jobs(tmp_path: Path) -> None:
     scheduler = failing(tmp_path, "int(job.period)")
-    with pytest.raises(ConfigurationError, match="single jobs.*task 1 of task set 'tested'"):
+    with pytest.raises(ConfigurationError, match=r"single jobs.*task 1 of task set 'tested'"):
         simulate([*tasks((1, 5)), Task(executiontime=1)], scheduler=scheduler)
+
+
+def test_edhs_without_a_processor_to_split_a_task_over() -> None:
+    _, jobs, _ = simulate(tasks((5, 5), (6, 6), (1, 7)), scheduler="EDHS", cpus=2, duration_ms=20)
+    assert {job.outcome for job in jobs.values()} == {Outcome.NOT_SCHEDULED}
 
 
 def test_a_users_own_packing_fails_like_simsos(tmp_path: Path) -> None:
