@@ -128,7 +128,9 @@ def test_a_target_that_makes_no_task_set_is_explained() -> None:
 def test_an_error_inside_a_task_set_of_ones_own_is_explained() -> None:
     Path("conf/taskset").mkdir(parents=True)
     Path("conf/taskset/wrong.yaml").write_text("_target_: builtins.int\nx: y\n")
-    with pytest.raises(ConfigurationError, match=r"taskset\._target_: cannot build 'builtins\.int'"):
+    with pytest.raises(
+        ConfigurationError, match=r"taskset\._target_: cannot build 'builtins\.int'"
+    ):
         compose(["taskset=wrong"], config_dir="conf")
 
 

@@ -492,15 +492,19 @@ def test_attempts_in_every_interleaving(tmp_path: Path) -> None:
     assert [row["attempt"] for row in rows(directory, "jobs")] == [0] * 6 + [1] * 6
 
 
-def test_closing_while_the_thread_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every moment of the thread's work: closing never waits for something that never comes."""
-    monkeypatch.setattr("taskgen_run.results.writer.COMMIT_SECONDS", 0.001)
-    first = next(variants([0]))
-    for step in range(100):
-        writer = ResultWriter.open(tmp_path / str(step), FACTS)
-        process(writer, first)
-        time.sleep(step % 25 / 10_000)
-        closing = threading.Thread(target=writer.close, daemon=True)
-        closing.start()
-        closing.join(10)
-        assert not closing.is_alive()
+def test_closing_in_the_middle_of_a_step_of_the_thread(tmp_path: Path) -> None:
+    """Closing never waits for a thread that waits for news."""
+
+    class SlowEvent(threading.Event):
+        def clear(self) -> None:
+            time.sleep(0.2)
+            super().clear()
+
+    writer = ResultWriter.open(tmp_path, FACTS)
+    writer._ended = SlowEvent()
+    process(writer, next(variants([0])))
+    time.sleep(0.1)
+    closing = threading.Thread(target=writer.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
