@@ -15,8 +15,13 @@ from taskgen_run.job import OUTCOMES
 from taskgen_run.results.schemas import FORMAT, VARIANT_OUTCOMES, format_of, plain
 from taskgen_run.results.streams import as_schema, cut
 
-ROW_GROUP_ROWS = 2**16
-"""Rows of each row group but the last; they depend on nothing else."""
+ROW_GROUP_ROWS: Mapping[str, int] = {
+    "jobs": 2**16,
+    "segments": 2**16,
+    "tasks": 2**13,  # wide rows, and one per task: what is written at a time is what memory costs
+    "tasksets": 2**13,
+}
+"""Rows of each row group of a table but the last; they depend on nothing else."""
 
 READ_ROWS = 2**14
 """Rows that are read at a time."""
@@ -32,8 +37,9 @@ def write(path: Path, table: str, columns: pa.Schema, rows: Iterable[pa.RecordBa
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(path, columns, compression="zstd") as writer:
-        for batch in cut(rows, ROW_GROUP_ROWS):
-            writer.write_batch(encoded(batch, table, columns), row_group_size=ROW_GROUP_ROWS)
+        for batch in cut(rows, ROW_GROUP_ROWS[table]):
+            writer.write_batch(encoded(batch, table, columns), row_group_size=batch.num_rows)
+            pa.default_memory_pool().release_unused()  # it would keep some row groups' worth
 
 
 def read(path: Path) -> Iterator[pa.RecordBatch]:

@@ -17,7 +17,8 @@ from taskgen_run.job import JobBatch
 from taskgen_run.results import ResultWriter, sorting, tables
 
 # Buffers of the same small size for few and many variants, so that only growth is seen.
-tables.ROW_GROUP_ROWS = tables.READ_ROWS = sorting.CHUNK_ROWS = 4096
+tables.ROW_GROUP_ROWS = dict.fromkeys(tables.ROW_GROUP_ROWS, 4096)
+tables.READ_ROWS = sorting.CHUNK_ROWS = 4096
 sorting.RUN_ROWS = 256
 count = int(sys.argv[3])
 nothing = JobBatch.from_jobs([], taskset=0, attempt=0, host="h")

@@ -99,7 +99,7 @@ def test_experiment_json(tmp_path: Path) -> None:
 def test_the_order_of_events_does_not_matter(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 32)
+    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", dict.fromkeys(tables.ROW_GROUP_ROWS, 32))
     monkeypatch.setattr("taskgen_run.results.sorting.CHUNK_ROWS", 16)
     run(tmp_path / "ordered", range(40))
     order = random.Random(seed)
