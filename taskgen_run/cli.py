@@ -88,15 +88,14 @@ def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
         return 0
     _make_parents(planned)
     known = {item.directory.resolve(): item.experiment for item in planned}
+    begun: list[Path] = []
     failures: dict[Path, TaskgenError] = {}
-    begun = 0
 
     def task(config: DictConfig) -> None:
-        nonlocal begun
-        begun += 1
         directory = Path(HydraConfig.get().runtime.output_dir)
+        begun.append(directory)
         experiment = known.get(directory.resolve()) or _rebuilt(config)
-        count = f"{begun} of {len(planned)}: " if len(planned) > 1 else ""
+        count = f"{len(begun)} of {len(planned)}: " if len(planned) > 1 else ""
         log.info("%s%s on %s", count, experiment.name, experiment.hosts)
         try:
             _run_one(experiment, directory, rerun=config.rerun)
@@ -107,8 +106,8 @@ def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
     if len(planned) == 1 and planned[0].composed.number is None:
         run_single(planned[0].composed, planned[0].directory, task)
         return max((error.exit_code for error in failures.values()), default=0)
-    run_sweep(args.overrides, task, args.config_name)
-    _conclude(begun, failures)
+    sweep_dir = run_sweep(args.overrides, task, args.config_name)
+    _conclude(sweep_dir, begun, failures)
     return 1 if failures else 0
 
 
@@ -149,11 +148,17 @@ def _run_one(experiment: Experiment, directory: Path, *, rerun: bool) -> None:
         )
 
 
-def _conclude(begun: int, failures: Mapping[Path, TaskgenError]) -> None:
+def _conclude(
+    sweep_dir: Path, begun: Sequence[Path], failures: Mapping[Path, TaskgenError]
+) -> None:
     """What came of a sweep, with the list of its failures."""
-    if not failures:
-        log.info("all %d experiments are finished", begun)
-        return
-    log.error("%d of %d experiments failed:", len(failures), begun)
+    from taskgen_run.results import write_index
+
+    index = write_index(sweep_dir, begun)
+    if failures:
+        log.error("%d of %d experiments failed:", len(failures), len(begun))
+    else:
+        log.info("all %d experiments are finished", len(begun))
     for directory, error in failures.items():
         log.error("  %s: %s", shown(directory), one_line(error))
+    print(f"results of the sweep in {shown(index)}")

@@ -154,13 +154,16 @@ def run(composed: Composed, directory: Path, task: Callable[[DictConfig], None])
 
 def run_sweep(
     overrides: Sequence[str], task: Callable[[DictConfig], None], config_name: str | None = None
-) -> None:
-    """Let Hydra's sweeper and launcher run the `task` of each experiment of a sweep."""
-    _hydra().multirun(
-        config_name=config_name or CONFIG_NAME,
-        task_function=task,
-        overrides=[*overrides, "hydra.mode=MULTIRUN"],
-    )
+) -> Path:
+    """Let Hydra's sweeper and launcher run the `task` of each experiment of a sweep.
+
+    Returns the directory of the sweep.
+    """
+    name, forced = config_name or CONFIG_NAME, [*overrides, "hydra.mode=MULTIRUN"]
+    base = _compose_one(name, forced, sweep=True)
+    _hydra().given = base
+    _hydra().multirun(config_name=name, task_function=task, overrides=forced)
+    return Path(base.hydra.sweep.dir)
 
 
 def _hydra() -> _Hydra:

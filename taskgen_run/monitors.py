@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from taskgen_run.errors import InfrastructureError
 from taskgen_run.monitor import AbstractMonitor
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ class StdOutMonitor(AbstractMonitor):
     """Prints a line per job as it ends: where it ran, when, and how it ended."""
 
     def on_jobs(self, jobs: JobBatch) -> None:
-        for job in jobs:
-            if job.outcome is not None:
-                print(_line(job), flush=True)
+        """Raises InfrastructureError when nobody reads the lines any more."""
+        try:
+            for job in jobs:
+                if job.outcome is not None:
+                    print(_line(job), flush=True)
+        except BrokenPipeError as error:
+            raise InfrastructureError(
+                "standard output is closed; what is finished is kept, the same command continues"
+            ) from error
 
 
 def _line(job: Job) -> str:

@@ -10,9 +10,13 @@ One experiment, or all of a sweep with what tells them apart, in one Arrow table
 
     from taskgen_run import results
 
-    jobs = results.read("outputs/sweep")  # columns experiment, session, taskset_name, … first
+    # Experiments of a directory: columns experiment, session, taskset_name, … come first.
+    jobs = results.read("outputs/sweep")
     tasks = results.read("outputs/sweep/0", "tasks")
     print(results.summary("outputs/sweep/0"))  # jobs, worst response time, misses per task
+
+A sweep ends with the path of its index, such as ``outputs/sweep-1a2b3c4d.json``, which `read`
+takes, too: then experiments of other sweeps in the same directory are left out.
 
 The same with DuckDB, which reads the files where they lie::
 
@@ -55,8 +59,9 @@ and with pandas::
 '''
 
 from taskgen_run.results.directory import Kind, State, state
+from taskgen_run.results.index import write_index
 from taskgen_run.results.intervals import Intervals
 from taskgen_run.results.reader import read, summary
 from taskgen_run.results.writer import ResultWriter
 
-__all__ = ["Intervals", "Kind", "ResultWriter", "State", "read", "state", "summary"]
+__all__ = ["Intervals", "Kind", "ResultWriter", "State", "read", "state", "summary", "write_index"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 from taskgen_run.errors import ConfigurationError, one_line, unknown_name
 from taskgen_run.results import files, journal, tables
 from taskgen_run.results.directory import Contents, Status, contents, record
+from taskgen_run.results.index import read_index
 from taskgen_run.results.schemas import KEYS, TABLES, plain, schema
 from taskgen_run.results.streams import as_schema, joined
 
@@ -29,11 +31,11 @@ class _Part:
 
 
 def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.Table:
-    """One table of the experiment in the directory `path`, or of all experiments below it.
+    """One table of the experiment in the directory `path`, or of many experiments.
 
-    `table` is 'jobs', 'tasks', 'tasksets' or 'segments'. When `path` is not an experiment's own
-    directory, the column `experiment` tells the path of each row's experiment below it, and
-    each of the experiments' labels (such as `session`) is a column; a label with the name of
+    Many are those below a directory, or those of a sweep, whose index `path` is. `table` is
+    'jobs', 'tasks', 'tasksets' or 'segments'. Of many experiments, the column `experiment` tells
+    the path of each row's experiment below the directory, and each of the experiments' labels (such as `session`) is a column; a label with the name of
     another column has `_name` appended. With `partial`, experiments that are still running or
     were stopped are read as far as they have come.
 
@@ -48,7 +50,8 @@ def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.
         if found is None:
             raise _no_segments(path)
         return found
-    experiments = list(_experiments(path))
+    root = path.parent if path.is_file() else path
+    experiments = read_index(path) if path.is_file() else list(_experiments(path))
     if not experiments:
         raise ConfigurationError(
             f"{path}: holds no results of taskgen_run; give the directory of an experiment "
@@ -59,7 +62,7 @@ def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.
         rows = _read_one(experiment, table, partial)
         if rows is not None:
             labels = (record(experiment) or {}).get("labels", {})
-            parts.append(_Part(experiment.relative_to(path).as_posix(), labels, rows))
+            parts.append(_Part(os.path.relpath(experiment, root), labels, rows))
     if not parts:
         raise _no_segments(path)
     return _labelled(path, parts)
@@ -75,10 +78,6 @@ def summary(directory: Path | str) -> pa.Table:
     import pyarrow.compute as pc
 
     directory = Path(directory)
-    if record(directory) is None:
-        raise ConfigurationError(
-            f"{directory}: holds no experiment of taskgen_run; give the directory of one"
-        )
     _status(directory, partial=False)
     retried = _retried(directory)
     totals = pa.table({name: pa.array([], kind) for name, kind in _SUMMARY.items()})
@@ -155,7 +154,12 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def _status(directory: Path, partial: bool) -> Status:
-    status = Status((record(directory) or {})["status"])
+    content = record(directory)
+    if content is None:
+        raise ConfigurationError(
+            f"{directory}: holds no experiment of taskgen_run; give the directory of one"
+        )
+    status = Status(content["status"])
     if not status.is_complete and not partial:
         raise ConfigurationError(
             f"{directory}: experiment must be complete, is {status}; run its command again to "

@@ -84,7 +84,12 @@ def test_a_sweep(run: Run, tmp_path: Path) -> None:
     directories = _experiments(tmp_path / "outputs")
     assert len(directories) == 8
     assert "all 8 experiments are finished" in done.stderr
-    table = results.read(tmp_path / "outputs", "tasksets")
+    run("session=stdio", "taskset=hey3")  # of no sweep, in the same directory
+    (index,) = (tmp_path / "outputs").glob("sweep-*.json")
+    assert f"results of the sweep in outputs/{index.name}" in done.stdout
+    table = results.read(index, "tasksets")
+    assert sorted(set(table["experiment"].to_pylist())) == [path.name for path in directories]
+    assert set(table["taskset_name"].to_pylist()) == {"hey0", "hey4"}
     assert set(table["host"].to_pylist()) == {"172.25.1.1", "172.25.2.1"}
 
 
@@ -310,3 +315,25 @@ def test_parquet_files_hold_no_clock_path_or_name_of_the_machine(run: Run, tmp_p
         assert str(tmp_path).encode() not in content
         assert os.uname().nodename.encode() not in content
     assert pq.read_table(directory / "segments.parquet").num_rows > 0
+
+
+def test_a_reader_that_goes_away_ends_the_run_and_loses_nothing(run: Run, tmp_path: Path) -> None:
+    arguments = ("session=simso", "taskset=hey7", "max_variants=500")
+    process = subprocess.Popen(
+        _command(*arguments, "monitor=stdout"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("127.0.0.1  variant 0 ")
+    process.stdout.close()
+    with process:
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert "standard output is closed" in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    run(*arguments)
