@@ -35,9 +35,10 @@ def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.
 
     Many are those below a directory, or those of a sweep, whose index `path` is. `table` is
     'jobs', 'tasks', 'tasksets' or 'segments'. Of many experiments, the column `experiment` tells
-    the path of each row's experiment below the directory, and each of the experiments' labels (such as `session`) is a column; a label with the name of
-    another column has `_name` appended. With `partial`, experiments that are still running or
-    were stopped are read as far as they have come.
+    the path of each row's experiment below the directory, and each of the experiments' labels
+    (such as `session`) is a column; a label with the name of another column has `_name` appended.
+    With `partial`, experiments that are still running or were stopped are read as far as they
+    have come.
 
     Raises ConfigurationError for a path without results, for experiments that are not complete
     (unless `partial`), and for results of another format.
