@@ -1,0 +1,446 @@
+"""Real targets: one session per available host, and every variant finished exactly once.
+
+A thread per running session drives it; one more thread probes hosts, lazily, for as long as there
+is work that nobody has taken. What sessions report passes through one bounded queue to the thread
+of the caller, which alone talks to the monitor: when that is slow, the queue fills, sessions wait,
+and targets are held back by TCP.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskgen_run.driving import Step, blame, close, drive
+from taskgen_run.errors import (
+    InfrastructureError,
+    TargetError,
+    TaskgenError,
+    one_line,
+)
+from taskgen_run.hostlock import HostLock
+from taskgen_run.hosts import TargetRange
+from taskgen_run.interrupts import Interrupted, Interrupts
+from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.session import AbstractSession
+from taskgen_run.task import Attribute
+from taskgen_run.taskset import TaskSet
+
+log = logging.getLogger(__name__)
+
+QUEUE_SIZE = 1024
+"""Reports that may wait for the monitor before sessions have to."""
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+"""Seconds before a host that did not answer or failed is asked again; doubled each time."""
+
+STOP_SECONDS = 10.0
+"""For how long sessions are waited for when a run is stopped."""
+
+TICK = 0.1
+"""Seconds between two looks at the clock while nothing is reported."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is tried: `attempts` per variant, `restarts` of the session per host.
+
+    `sessions` run at the same time at most. A probe takes at most `probe_timeout` seconds; without
+    an available host for `available_timeout` seconds the experiment ends.
+    """
+
+    attempts: int = 3
+    restarts: int = 3
+    sessions: int = 256
+    probe_timeout: float = 1.0
+    available_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One attempt at a variant."""
+
+    taskset: TaskSet
+    attempt: int
+
+
+class _Work:
+    """The variants that have to be done: a lazy stream, and what came back from it."""
+
+    def __init__(self, variants: Iterator[TaskSet]) -> None:
+        self._variants = variants
+        self._again: deque[_Try] = deque()
+        self._in_flight = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self.error: Exception | None = None
+
+    def take(self, timeout: float | None = None) -> _Try | None:
+        """The next attempt; None when all is done or closed, or nothing came in time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._closed:
+                if self._again:
+                    self._in_flight += 1
+                    return self._again.popleft()
+                taskset = self._next()
+                if taskset is not None:
+                    self._in_flight += 1
+                    return _Try(taskset, 0)
+                if self._in_flight == 0:
+                    self._closed = True
+                    self._changed.notify_all()
+                    break
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._changed.wait(left)
+            return None
+
+    def _next(self) -> TaskSet | None:
+        try:
+            return next(self._variants, None)
+        except Exception as error:  # a task set is a plug-in: whatever its variants raise
+            self.error = error
+            self._variants = iter(())
+            return None
+
+    def done(self) -> None:
+        """An attempt has come to its end, and its variant with it."""
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
+
+    def again(self, item: _Try) -> None:
+        """An attempt has to be made, or made again, by another session."""
+        with self._changed:
+            self._in_flight -= 1
+            self._again.append(item)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let everybody who waits for work go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self._closed
+
+
+@dataclass(slots=True)
+class _Host:
+    """What is known of a host that was tried."""
+
+    busy: bool = False
+    restarts: int = 0
+    failures_in_a_row: int = 0
+    not_before: float = 0.0  # on the monotonic clock
+    aside: bool = False
+
+    @property
+    def may_be_asked(self) -> bool:
+        return not (self.busy or self.aside or self.not_before > time.monotonic())
+
+
+Report = Callable[[], None]
+"""Something to tell the monitor, told in the thread of the caller."""
+
+
+@dataclass
+class Targets:
+    """Distributes variants over the hosts of a target range; see the module."""
+
+    session: type[AbstractSession]
+    connect: Callable[[str], AbstractSession]
+    targets: TargetRange
+    port: int
+    monitor: AbstractMonitor
+    interrupts: Interrupts
+    bounds: Bounds = field(default_factory=Bounds)
+    params: Sequence[Any] = ()
+    declared: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def run(self, variants: Iterator[TaskSet]) -> None:
+        """Process every variant. Raises Interrupted, TargetError when no host is left, and what
+        a monitor or the stream of variants raises.
+        """
+        self._work = _Work(variants)
+        self._reports: queue.Queue[Report] = queue.Queue(QUEUE_SIZE)
+        self._stop = threading.Event()
+        self._mutex = threading.Lock()
+        self._hosts: dict[str, _Host] = {}
+        self._sessions = 0
+        self._session_ended = threading.Condition(self._mutex)
+        self._alive_at = time.monotonic()
+        self._asked = 0
+        self._running: dict[int, tuple[_Try, str]] = {}
+        self._threads: set[threading.Thread] = set()
+        self._spawn(self._probe, "probing")
+        try:
+            self._watch()
+        except Interrupted:
+            self._end()
+            for item, host in self._running.values():
+                self.monitor.on_stop(item.taskset, host, item.attempt)
+            raise
+        finally:
+            self._end()
+        if self._work.error is not None:
+            raise self._work.error
+
+    def _watch(self) -> None:
+        """Tell the monitor what is reported, until all is done."""
+        while True:
+            try:
+                with self.interrupts.allowed():
+                    report = self._reports.get(timeout=TICK)
+            except queue.Empty:
+                if self._work.closed and not self._threads_alive():
+                    if self._reports.empty():
+                        return
+                else:
+                    self._check_hosts()
+            else:
+                report()
+
+    def _threads_alive(self) -> bool:
+        with self._mutex:
+            return bool(self._threads)
+
+    def _check_hosts(self) -> None:
+        """Raise TargetError when nobody is there, or comes, to do the work."""
+        with self._mutex:
+            if self._sessions:
+                return
+            aside = sum(host.aside for host in self._hosts.values())
+            waited = time.monotonic() - self._alive_at
+        if aside == self.targets.count:
+            raise TargetError(
+                f"targets: all {aside} hosts of {self.targets} were put aside after "
+                f"{self.bounds.restarts} restarts each; look at them, the same command continues"
+            )
+        if waited > self.bounds.available_timeout:
+            raise TargetError(
+                f"targets: no host of {self.targets} was available for "
+                f"{self.bounds.available_timeout:g} s (available_timeout); start one, the same "
+                "command continues"
+            )
+
+    def _end(self) -> None:
+        """Let all threads end, within a bounded time."""
+        self._stop.set()
+        self._work.close()
+        with self._mutex:
+            self._session_ended.notify_all()
+            threads = list(self._threads)
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.warning("%s did not end within %g s", thread.name, STOP_SECONDS)
+
+    def _spawn(self, call: Callable[..., None], name: str, *args: Any) -> None:
+        def body() -> None:
+            try:
+                call(*args)
+            except Exception as error:
+                failure = error
+                self._tell(lambda: _raise(failure))
+            finally:
+                with self._mutex:
+                    self._threads.discard(thread)
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        with self._mutex:
+            self._threads.add(thread)
+        thread.start()
+
+    def _tell(self, report: Report) -> None:
+        """Queue a report, waiting while there are too many; dropped once the run is ending."""
+        while not self._stop.is_set():
+            try:
+                self._reports.put(report, timeout=TICK)
+            except queue.Full:
+                continue
+            return
+
+    # ---- probing ----
+
+    def _probe(self) -> None:
+        """Find hosts for work that nobody has taken, until there is none."""
+        delay = FIRST_DELAY
+        while not self._stop.is_set():
+            waiting = self._work.take()
+            if waiting is None:
+                return
+            self._work.again(waiting)
+            self._asked = 0
+            found = False
+            for host in self.session.available(
+                self._candidates(), self.port, self.bounds.probe_timeout
+            ):
+                first = self._slot_and_work()
+                if first is None:
+                    return
+                found = True
+                self._begin(host, first)
+            dead = self._asked and not found
+            delay = min(2 * delay, LONGEST_DELAY) if dead else FIRST_DELAY
+            self._stop.wait(delay)
+
+    def _candidates(self) -> Iterator[str]:
+        for host in self.targets:
+            if self._stop.is_set():
+                return
+            known = self._hosts.get(host)
+            if known is None or known.may_be_asked:
+                self._asked += 1
+                yield host
+
+    def _slot_and_work(self) -> _Try | None:
+        """An attempt for one more session, once there may be one; None when there is no work."""
+        with self._session_ended:
+            while self._sessions >= self.bounds.sessions and not self._stop.is_set():
+                self._session_ended.wait(TICK)
+        return self._work.take()
+
+    def _begin(self, host: str, first: _Try) -> None:
+        with self._mutex:
+            self._hosts.setdefault(host, _Host()).busy = True
+            self._sessions += 1
+        self._spawn(self._serve, f"the session on {host}", host, first)
+
+    # ---- one host ----
+
+    def _serve(self, host: str, first: _Try) -> None:
+        """Drive the session on a host, beginning with an attempt that was taken for it."""
+        known = self._hosts[host]
+        lock = HostLock(host, self.port)
+        try:
+            session = self._connected(host, lock, known, first)
+            if session is not None:
+                self._drive(session, host, known, first)
+                self._alive_at = time.monotonic()
+        finally:
+            lock.release()
+            with self._session_ended:
+                known.busy = False
+                self._sessions -= 1
+                self._session_ended.notify_all()
+
+    def _connected(
+        self, host: str, lock: HostLock, known: _Host, first: _Try
+    ) -> AbstractSession | None:
+        """A session on the host; None if it cannot be had now, which uses up no attempt."""
+        try:
+            if not lock.acquire():
+                raise TargetError("another experiment drives it")
+            return self.connect(host)
+        except Exception as error:
+            problem = blame(error, "connecting")
+            if not isinstance(problem, TargetError):
+                self._fail(first, host, problem)
+                return None
+            log.info("%s cannot be used now: %s", host, one_line(problem))
+            self._work.again(first)
+            self._rest(known)
+            return None
+
+    def _rest(self, known: _Host) -> None:
+        known.failures_in_a_row += 1
+        delay = min(FIRST_DELAY * 2**known.failures_in_a_row, LONGEST_DELAY)
+        known.not_before = time.monotonic() + delay
+
+    def _drive(self, session: AbstractSession, host: str, known: _Host, first: _Try) -> None:
+        item: _Try | None = first
+        try:
+            while item is not None:
+                problem = self._attempt(session, host, item)
+                if problem is None:
+                    known.failures_in_a_row = 0
+                elif isinstance(problem, TargetError | InfrastructureError):
+                    self._restart_later(host, known, problem)
+                    return
+                item = None if self._stop.is_set() else self._work.take()
+        finally:
+            close(session, host)
+
+    def _restart_later(self, host: str, known: _Host, problem: TaskgenError) -> None:
+        known.restarts += 1
+        self._rest(known)
+        known.aside = known.restarts > self.bounds.restarts
+        what = "put aside" if known.aside else "restarted"
+        log.warning("%s is %s (%d times failed): %s", host, what, known.restarts, one_line(problem))
+
+    def _attempt(self, session: AbstractSession, host: str, item: _Try) -> TaskgenError | None:
+        """Run one attempt and report it; what went wrong, if something did."""
+        taskset, attempt = item.taskset, item.attempt
+        self._tell(lambda: self._started(item, host))
+        steps = drive(
+            session,
+            taskset,
+            host=host,
+            attempt=attempt,
+            params=self.params,
+            declared=self.declared,
+        )
+        try:
+            for step in steps:
+                self._tell(lambda step=step: self._stepped(step))  # type: ignore[misc]
+                if self._stop.is_set():
+                    session.stop()
+                    return None
+        except Exception as error:
+            problem = blame(error, "running")
+            retried = isinstance(problem, TargetError | InfrastructureError)
+            if retried and attempt + 1 < self.bounds.attempts:
+                log.warning(
+                    "variant %d failed on %s, attempt %d of %d: %s",
+                    *(taskset.variant, host, attempt + 1, self.bounds.attempts),
+                    one_line(problem),
+                )
+                self._work.again(_Try(taskset, attempt + 1))
+            else:
+                self._fail(item, host, problem)
+            return problem
+        self._tell(lambda: self._ended(item, host, None))
+        self._work.done()
+        return None
+
+    def _fail(self, item: _Try, host: str, problem: TaskgenError) -> None:
+        self._tell(lambda: self._ended(item, host, problem))
+        self._work.done()
+
+    # ---- told to the monitor, in the caller's thread ----
+
+    def _started(self, item: _Try, host: str) -> None:
+        self._running[item.taskset.variant] = item, host
+        self.monitor.on_start(item.taskset, host, item.attempt)
+
+    def _stepped(self, step: Step) -> None:
+        jobs, segments = step
+        if jobs is not None:
+            self.monitor.on_jobs(jobs)
+        if segments is not None:
+            self.monitor.on_segments(segments)
+
+    def _ended(self, item: _Try, host: str, problem: TaskgenError | None) -> None:
+        self._running.pop(item.taskset.variant, None)
+        if problem is None:
+            self.monitor.on_finish(item.taskset, host, item.attempt)
+        else:
+            self.monitor.on_fail(item.taskset, host, item.attempt, problem)
+
+
+def _raise(error: Exception) -> None:
+    raise error

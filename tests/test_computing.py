@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import psutil
+import pytest
+
+import taskgen_run.computing
+from taskgen_run.computing import Computing, check_workers
+from taskgen_run.distributor import Distributor
+from taskgen_run.errors import ConfigurationError, InfrastructureError
+from taskgen_run.hosts import TargetRange
+from taskgen_run.interrupts import Interrupted, Interrupts
+from taskgen_run.job import Job, JobBatch, Outcome
+from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.sessions.simso import SimSoSession
+from taskgen_run.sessions.stdio import StdIOSession
+from taskgen_run.task import Task
+from taskgen_run.taskset import TaskSet
+from taskgen_run.values import Random, Range
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taskgen_run.computing, "ALONE_SECONDS", 0.0)
+
+
+def simso(host: str) -> SimSoSession:
+    return SimSoSession(host, 0, duration_ms=200, trace=True)
+
+
+class Odd(StdIOSession):
+    """Computes a job that tells its process; fails at odd variants, dies at variant 98."""
+
+    def start(self, taskset: TaskSet, *params: Any) -> None:
+        logging.getLogger("odd").warning("variant %d", taskset.variant)
+        if taskset.variant % 2:
+            raise ConfigurationError(f"odd: {taskset.variant}")
+        if taskset.variant == 98:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def run(self, taskset: TaskSet) -> list[Job]:
+        return [Job(0, 0, release_ns=os.getpid(), outcome=Outcome.FINISHED)]
+
+
+class Slow(StdIOSession):
+    def start(self, taskset: TaskSet, *params: Any) -> None:
+        time.sleep(0.05)
+
+
+class Recorder(AbstractMonitor):
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.jobs: list[Job] = []
+
+    def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        self.told.append(("start", taskset.variant, host))
+
+    def on_jobs(self, jobs: JobBatch) -> None:
+        self.told.append(("jobs", jobs.record_batch.to_pylist()))
+        self.jobs += jobs
+
+    def on_segments(self, segments: Any) -> None:
+        self.told.append(("segments", segments.to_pylist()))
+
+    def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        self.told.append(("finish", taskset.variant, host, taskset.horizon_ns, taskset[0]))
+
+    def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
+        self.told.append(("fail", taskset.variant, host, str(error), type(error)))
+
+
+def _run(connect: Any, taskset: TaskSet, workers: int, monitor: Recorder | None = None) -> Recorder:
+    monitor = monitor or Recorder()
+    with Interrupts() as interrupts:
+        alone = Distributor(connect, TargetRange("10.0.0.0/29"), monitor, interrupts)
+        Computing(alone, workers).run(taskset.variants())
+    return monitor
+
+
+def _taskset(variants: int) -> TaskSet:
+    return TaskSet(
+        [
+            Task(period=10, executiontime=Range(1, variants, 1), priority=1),
+            Task(period=Random(Range(5, 50)), executiontime=1),
+        ],
+        "mine",
+    )
+
+
+def test_what_is_told_does_not_depend_on_the_number_of_processes() -> None:
+    one = _run(simso, _taskset(60), 1)
+    assert len(one.told) > 180
+    for workers in (2, 3):
+        assert _run(simso, _taskset(60), workers).told == one.told
+
+
+def test_other_processes_compute() -> None:
+    taskset = TaskSet([Task(period=Range(1, 90))], "mine")
+    monitor = _run(partial(Odd, port=0), taskset, 2)
+    processes = {job.release_ns for job in monitor.jobs}
+    assert os.getpid() not in processes
+    assert 1 <= len(processes) <= 2
+
+
+def test_failures_and_what_is_logged_come_back(caplog: pytest.LogCaptureFixture) -> None:
+    taskset = TaskSet([Task(period=Range(1, 6))], "mine")
+    monitor = _run(partial(Odd, port=0), taskset, 2)
+    failed = [told[1:] for told in monitor.told if told[0] == "fail"]
+    assert [(n, text) for n, _, text, _ in failed] == [(n, f"odd: {n}") for n in (1, 3, 5)]
+    assert {kind for *_, kind in failed} == {ConfigurationError}
+    assert [r.getMessage() for r in caplog.records if r.name == "odd"] == [
+        f"variant {n}" for n in range(6)
+    ]
+
+
+def test_a_process_that_dies_ends_the_run_with_an_explanation() -> None:
+    taskset = TaskSet([Task(period=Range(1, 200))], "mine")
+    monitor = Recorder()
+    with pytest.raises(InfrastructureError, match="a process that computed variants died"):
+        _run(partial(Odd, port=0), taskset, 2, monitor)
+    finished = [told[1] for told in monitor.told if told[0] == "finish"]
+    assert finished == sorted(finished)
+    assert all(n < 98 for n in finished)
+
+
+def test_a_signal_leaves_no_process_behind() -> None:
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with pytest.raises(Interrupted):
+        _run(partial(Slow, port=0), TaskSet([Task(period=Range(1, 10**6))], "mine"), 2)
+    left = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.pid not in before and "resource_tracker" not in " ".join(child.cmdline())
+    ]
+    _, alive = psutil.wait_procs(left, timeout=10)
+    assert alive == []
+
+
+def test_short_experiments_are_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taskgen_run.computing, "ALONE_SECONDS", 60.0)
+    taskset = TaskSet([Task(period=Range(1, 5))], "mine")
+    monitor = _run(partial(Odd, port=0), taskset, 2)
+    assert {job.release_ns for job in monitor.jobs} == {os.getpid()}
+
+
+def test_the_number_of_processes_is_checked() -> None:
+    assert check_workers(None) == len(os.sched_getaffinity(0))
+    assert check_workers(3) == 3
+    with pytest.raises(ConfigurationError, match="workers must be ≥ 1 or null, got 0"):
+        check_workers(0)

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+import taskgen_run.targets
+from taskgen_run.errors import ConfigurationError, TargetError
+from taskgen_run.hostlock import HostLock
+from taskgen_run.hosts import TargetRange
+from taskgen_run.interrupts import Interrupted, Interrupts
+from taskgen_run.job import Job, JobBatch, Outcome
+from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.session import AbstractSession
+from taskgen_run.targets import Bounds, Targets
+from taskgen_run.task import Task
+from taskgen_run.taskset import TaskSet
+from taskgen_run.values import Range
+
+
+class World:
+    """What the hosts of a test are like; sessions of all hosts share it."""
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self.refusing: set[str] = set()
+        self.failing: dict[str, int] = {}  # host: how many times it fails
+        self.invalid: set[int] = set()
+        self.seconds = 0.0
+        self.mutex = threading.Lock()
+        self.open: set[str] = set()
+        self.most_open = 0
+        self.served: list[tuple[int, str]] = []
+        self.probes: list[str] = []
+        self.stopped: list[str] = []
+
+
+class Hosted(AbstractSession):
+    """One job per task set, on a host of the `World`."""
+
+    world: ClassVar[World]
+
+    @staticmethod
+    def is_available(host: str, port: int, timeout: float) -> bool:
+        Hosted.world.probes.append(host)
+        return host not in Hosted.world.dead
+
+    def __init__(self, host: str, port: int = 0) -> None:
+        if host in self.world.refusing:
+            raise ConnectionRefusedError(f"{host} refuses")
+        with self.world.mutex:
+            assert host not in self.world.open, "two sessions on one host"
+            self.world.open.add(host)
+            self.world.most_open = max(self.world.most_open, len(self.world.open))
+        self.host = host
+
+    def start(self, taskset: TaskSet, *params: Any) -> None:
+        if taskset.variant in self.world.invalid:
+            raise ConfigurationError("not this one")
+        self._done = False
+        taskset.horizon_ns = 10
+
+    def run(self, taskset: TaskSet) -> list[Job]:
+        time.sleep(self.world.seconds)
+        with self.world.mutex:
+            if self.world.failing.get(self.host, 0) > 0:
+                self.world.failing[self.host] -= 1
+                raise TargetError(f"{self.host} froze")
+            self.world.served.append((taskset.variant, self.host))
+        self._done = True
+        return [Job(0, 0, release_ns=0, start_ns=0, end_ns=1, outcome=Outcome.FINISHED)]
+
+    def is_running(self, taskset: TaskSet) -> bool:
+        return not self._done
+
+    def stop(self) -> None:
+        self.world.stopped.append(self.host)
+
+    def close(self) -> None:
+        with self.world.mutex:
+            self.world.open.discard(self.host)
+
+
+class Recorder(AbstractMonitor):
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.starts: list[tuple[int, int]] = []
+        self.finished: dict[int, tuple[str, int]] = {}
+        self.failed: dict[int, str] = {}
+        self.stopped: list[int] = []
+        self.jobs: list[Job] = []
+
+    def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        assert threading.get_ident() == self.thread
+        self.starts.append((taskset.variant, attempt))
+
+    def on_jobs(self, jobs: JobBatch) -> None:
+        self.jobs += jobs
+
+    def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        assert taskset.variant not in self.finished, "finished twice"
+        self.finished[taskset.variant] = host, attempt
+
+    def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
+        assert taskset.variant not in self.failed
+        self.failed[taskset.variant] = str(error)
+
+    def on_stop(self, taskset: TaskSet, host: str, attempt: int) -> None:
+        self.stopped.append(taskset.variant)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(taskgen_run.targets, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(taskgen_run.targets, "LONGEST_DELAY", 0.1)
+    Hosted.world = World()
+    return Hosted.world
+
+
+def _taskset(variants: int) -> TaskSet:
+    return TaskSet([Task(period=5, executiontime=Range(1, variants))], "mine")
+
+
+def _run(variants: int, targets: Any = "127.7.0.0/29", **bounds: Any) -> Recorder:
+    monitor = Recorder()
+    with Interrupts() as interrupts:
+        _targets(monitor, interrupts, targets, **bounds).run(_taskset(variants).variants())
+    return monitor
+
+
+def _targets(
+    monitor: AbstractMonitor, interrupts: Interrupts, targets: Any, **bounds: Any
+) -> Targets:
+    return Targets(
+        session=Hosted,
+        connect=Hosted,
+        targets=TargetRange(targets),
+        port=3001,
+        monitor=monitor,
+        interrupts=interrupts,
+        bounds=Bounds(**bounds),
+    )
+
+
+def test_every_variant_is_finished_once_on_some_host(world: World) -> None:
+    monitor = _run(200)
+    assert sorted(monitor.finished) == list(range(200))
+    assert sorted(variant for variant, _ in world.served) == list(range(200))
+    assert sorted(job.taskset for job in monitor.jobs) == list(range(200))
+    assert world.open == set()
+
+
+def test_hosts_work_at_the_same_time_within_the_bound(world: World) -> None:
+    world.seconds = 0.05
+    monitor = _run(30, sessions=3)
+    assert len(monitor.finished) == 30
+    assert world.most_open == 3
+
+
+def test_dead_hosts_are_left_out_and_asked_again(world: World) -> None:
+    world.dead = {"127.7.0.1", "127.7.0.2"}
+    world.seconds = 0.05
+    monitor = _run(40)
+    assert len(monitor.finished) == 40
+    assert {host for _, host in world.served}.isdisjoint(world.dead)
+    assert world.probes.count("127.7.0.1") > 1
+
+
+def test_one_variant_needs_one_host_of_many(world: World) -> None:
+    monitor = _run(1, targets="127.8.0.0/16")
+    assert len(monitor.finished) == 1
+    assert world.most_open == 1
+    assert len(world.probes) < 1000, "the range is asked lazily"
+
+
+def test_a_variant_that_failed_is_finished_by_another_attempt(world: World) -> None:
+    world.failing = {"127.7.0.1": 1}
+    world.seconds = 0.02
+    monitor = _run(30)
+    assert sorted(monitor.finished) == list(range(30))
+    retried = [variant for variant, attempt in monitor.starts if attempt == 1]
+    assert len(retried) == 1
+    assert monitor.finished[retried[0]][1] == 1
+
+
+def test_the_attempts_of_a_variant_are_bounded(world: World) -> None:
+    world.failing = {"127.7.0.1": 10**6}
+    monitor = _run(1, targets="127.7.0.1", attempts=3, restarts=100)
+    assert monitor.failed == {0: "127.7.0.1 froze"}
+    assert monitor.starts == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_a_host_that_keeps_failing_is_put_aside(world: World) -> None:
+    world.failing = {"127.7.0.1": 10**6}
+    world.seconds = 0.01
+    monitor = _run(100, restarts=2, attempts=10)
+    assert sorted(monitor.finished) == list(range(100))
+    assert 10**6 - world.failing["127.7.0.1"] <= 3
+
+
+def test_when_all_hosts_are_put_aside_the_run_ends(world: World) -> None:
+    world.failing = {"127.7.0.1": 10**6}
+    with pytest.raises(TargetError, match="all 1 hosts of 127.7.0.1 were put aside after 1 res"):
+        _run(5, targets="127.7.0.1", restarts=1, attempts=10)
+
+
+def test_no_available_host_ends_the_run(world: World) -> None:
+    world.dead = {"127.7.0.1"}
+    with pytest.raises(TargetError, match=r"no host of 127\.7\.0\.1 was available for 0\.3 s"):
+        _run(1, targets="127.7.0.1", available_timeout=0.3)
+
+
+def test_a_host_that_refuses_uses_up_no_attempt(world: World) -> None:
+    world.refusing = {"127.7.0.1"}
+
+    timer = threading.Timer(0.3, world.refusing.clear)
+    timer.start()
+    monitor = _run(1, targets="127.7.0.1", attempts=1)
+    timer.join()
+    assert monitor.finished == {0: ("127.7.0.1", 0)}
+
+
+def test_a_configuration_error_is_not_retried(world: World) -> None:
+    world.invalid = {3}
+    monitor = _run(10)
+    assert monitor.failed == {3: "not this one"}
+    assert len(monitor.finished) == 9
+    assert [start for start in monitor.starts if start[0] == 3] == [(3, 0)]
+
+
+def test_a_host_that_another_experiment_drives_is_left_alone(world: World) -> None:
+    lock = HostLock("127.7.0.1", 3001)
+    assert lock.acquire()
+    try:
+        monitor = _run(50, targets=["127.7.0.1", "127.7.0.2"])
+    finally:
+        lock.release()
+    assert {host for host, _ in monitor.finished.values()} == {"127.7.0.2"}
+
+
+def test_a_signal_stops_the_sessions_and_keeps_what_is_finished(world: World) -> None:
+    world.seconds = 0.02
+    monitor = Recorder()
+
+    class Signalling(Recorder):
+        def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            super().on_finish(taskset, host, attempt)
+            if len(self.finished) == 20:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monitor = Signalling()
+    with Interrupts() as interrupts, pytest.raises(Interrupted):
+        _targets(monitor, interrupts, "127.7.0.0/29").run(_taskset(10**6).variants())
+    assert 20 <= len(monitor.finished) < 40
+    assert world.open == set()
+    assert set(monitor.stopped).isdisjoint(monitor.finished)
+
+
+def test_an_error_of_the_monitor_ends_the_run(world: World) -> None:
+    class Full(Recorder):
+        def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            raise OSError("full")
+
+    with Interrupts() as interrupts, pytest.raises(OSError, match="full"):
+        _targets(Full(), interrupts, "127.7.0.0/29").run(_taskset(10**6).variants())
+    assert world.open == set()
+
+
+def test_variants_that_cannot_be_made_end_the_run_after_those_that_could(world: World) -> None:
+    def variants() -> Iterator[TaskSet]:
+        yield from _taskset(5).variants()
+        raise KeyError("no more")
+
+    monitor = Recorder()
+    with Interrupts() as interrupts, pytest.raises(KeyError):
+        _targets(monitor, interrupts, "127.7.0.0/29").run(variants())
+    assert len(monitor.finished) == 5
+
+
+def test_a_lock_is_released_when_its_process_dies() -> None:
+    code = (
+        "from taskgen_run.hostlock import HostLock\n"
+        "import sys, time\n"
+        "print(HostLock('127.7.0.9', 1).acquire(), flush=True)\n"
+        "held = HostLock('127.7.0.8', 1)\n"
+        "print(held.acquire(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        assert process.stdout.readline() == "True\n"
+        assert HostLock("127.7.0.8", 1).acquire() is False
+        process.kill()
+    again, other = HostLock("127.7.0.8", 1), HostLock("127.7.0.8", 2)
+    assert again.acquire() is True
+    assert HostLock("127.7.0.8", 1).acquire() is False
+    assert other.acquire() is True
+    again.release()
+    other.release()
