@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from taskgen_run.distributor import Distributor
-from taskgen_run.errors import ConfigurationError, InfrastructureError
+from taskgen_run.errors import InfrastructureError
 from taskgen_run.interrupts import Interrupts
 from taskgen_run.job import JobBatch
 from taskgen_run.monitor import AbstractMonitor
@@ -169,9 +169,6 @@ def _compute(
     return recorder.calls, [t.horizon_ns for t in tasksets], time.perf_counter() - begin
 
 
-def check_workers(workers: int | None) -> int:
-    """How many processes to use: all cores that this one may use, unless it is said."""
-    cores = len(os.sched_getaffinity(0))
-    if workers is not None and workers < 1:
-        raise ConfigurationError(f"workers must be ≥ 1 or null, got {workers}")
-    return workers or cores
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))

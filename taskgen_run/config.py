@@ -38,6 +38,12 @@ class ExperimentConfig:
     port: int = 3001
     seed: int = 0
     max_variants: int | None = None
+    workers: int | None = None
+    attempts: int = 3
+    restarts: int = 3
+    max_sessions: int = 256
+    probe_timeout: float = 1.0
+    available_timeout: float = 60.0
     outputs: str = "outputs"
     rerun: bool = False
     plan: bool = False
@@ -53,10 +59,15 @@ def validate(config: DictConfig) -> ExperimentConfig:
     for group in ("session", "taskset"):
         if not getattr(root, group):
             raise ConfigurationError(f"{group} must be set; choose one with {group}=NAME")
-    if root.seed < 0:
-        raise ConfigurationError(f"seed must be ≥ 0, got {root.seed}")
-    if root.max_variants is not None and root.max_variants < 1:
-        raise ConfigurationError(f"max_variants must be ≥ 1 or null, got {root.max_variants}")
+    least = {"seed": 0, "max_variants": 1, "workers": 1, "attempts": 1, "restarts": 0}
+    for name, minimum in {**least, "max_sessions": 1}.items():
+        value = getattr(root, name)
+        if value is not None and value < minimum:
+            null = " or null" if name in ("max_variants", "workers") else ""
+            raise ConfigurationError(f"{name} must be ≥ {minimum}{null}, got {value}")
+    for name in ("probe_timeout", "available_timeout"):
+        if not 0 < getattr(root, name) < float("inf"):
+            raise ConfigurationError(f"{name} must be > 0 s, got {getattr(root, name)}")
     if not 1 <= root.port <= 65535:
         raise ConfigurationError(f"port must be between 1 and 65535, got {root.port}")
     if not root.outputs:

@@ -1,25 +1,23 @@
-"""Feeds the variants of a task set to the sessions of the hosts."""
+"""Feeds the variants of a task set to one session after the other."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from taskgen_run.errors import BugError, TargetError, TaskgenError, one_line
+from taskgen_run.driving import blame, close, drive
+from taskgen_run.errors import TaskgenError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
-from taskgen_run.job import JOB_SCHEMA, Job, JobBatch, Outcome
+from taskgen_run.job import JOB_SCHEMA, JobBatch
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.session import AbstractSession, BatchSession, TracingSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
-
-log = logging.getLogger(__name__)
 
 BATCH = 1024
 """How many variants a session that computes in batches gets at a time."""
@@ -60,7 +58,7 @@ class Distributor:
                     with self.interrupts.allowed():
                         session = self._session_on(self._host_of(taskset))
                 except Exception as error:  # sessions are plug-ins: whatever they raise
-                    self._fail([taskset], _blame(error, "connecting"))
+                    self._fail([taskset], blame(error, "connecting"))
                     continue
                 if isinstance(session, BatchSession):
                     self._run_batch(session, [taskset, *islice(stream, BATCH - 1)])
@@ -80,9 +78,16 @@ class Distributor:
 
     def _run_one(self, session: AbstractSession, taskset: TaskSet) -> None:
         host = self._host_of(taskset)
-        still_open: dict[tuple[int, int], Job] = {}
         self.monitor.on_start(taskset, host, ATTEMPT)
-        steps = self._steps(session, taskset)
+        steps = drive(
+            session,
+            taskset,
+            host=host,
+            attempt=ATTEMPT,
+            params=self.params,
+            declared=self.declared,
+            waiting=self.interrupts.allowed,
+        )
         while True:
             try:
                 jobs, segments = next(steps)
@@ -94,41 +99,13 @@ class Distributor:
                 raise
             except Exception as error:
                 self._close()  # what failed once is not trusted with the next variant
-                self.monitor.on_fail(taskset, host, ATTEMPT, _blame(error, "running"))
+                self.monitor.on_fail(taskset, host, ATTEMPT, blame(error, "running"))
                 return
-            for job in jobs:
-                if job.outcome is None:
-                    still_open[job.task, job.job] = job
-                else:
-                    still_open.pop((job.task, job.job), None)
-            self._report(jobs, taskset, host)
+            if jobs is not None:
+                self.monitor.on_jobs(jobs)
             if segments is not None:
                 self.monitor.on_segments(segments)
-        for job in still_open.values():
-            job.outcome = Outcome.UNFINISHED
-        self._report(list(still_open.values()), taskset, host)
         self.monitor.on_finish(taskset, host, ATTEMPT)
-
-    def _steps(
-        self, session: AbstractSession, taskset: TaskSet
-    ) -> Iterator[tuple[list[Job], pa.RecordBatch | None]]:
-        """Drive one task set to its end; raises what the session raises."""
-        taskset.check(self.declared)
-        with self.interrupts.allowed():
-            session.start(taskset, *self.params)
-        running = True
-        while running:
-            with self.interrupts.allowed():
-                jobs = session.run(taskset)
-                segments = session.segments() if isinstance(session, TracingSession) else None
-                running = session.is_running(taskset)
-            yield jobs, segments
-
-    def _report(self, jobs: list[Job], taskset: TaskSet, host: str) -> None:
-        if jobs:
-            self.monitor.on_jobs(
-                JobBatch.from_jobs(jobs, taskset=taskset.variant, attempt=ATTEMPT, host=host)
-            )
 
     def _run_batch(self, session: BatchSession, tasksets: list[TaskSet]) -> None:
         valid = []
@@ -155,7 +132,7 @@ class Distributor:
             self._close()
             for taskset in valid:
                 self.monitor.on_fail(
-                    taskset, self._host_of(taskset), ATTEMPT, _blame(error, "running")
+                    taskset, self._host_of(taskset), ATTEMPT, blame(error, "running")
                 )
             return
         self.monitor.on_jobs(JobBatch(self._with_hosts(jobs, valid)))
@@ -183,17 +160,4 @@ class Distributor:
     def _close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            try:
-                session.close()
-            except Exception as error:
-                log.warning("closing the session on %s failed: %s", self._host, one_line(error))
-
-
-def _blame(error: Exception, doing: str) -> TaskgenError:
-    """The error as one of the family: one of the connection is the target's, any other a bug."""
-    if isinstance(error, TaskgenError):
-        return error
-    if isinstance(error, OSError):
-        return TargetError(one_line(error))
-    log.error("a session failed while %s", doing, exc_info=error)
-    return BugError(f"the session failed while {doing}: {type(error).__name__}: {one_line(error)}")
+            close(session, self._host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -30,21 +30,20 @@ def drive(
     attempt: int = 0,
     params: Sequence[Any] = (),
     declared: Mapping[str, Attribute] | None = None,
-    waiting: AbstractContextManager[None] | None = None,
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Step]:
     """Run one concrete task set to its end, yielding what is new after each step.
 
-    The last step has the jobs that are still open, as unfinished. `waiting` is entered around
-    every call of the session. Raises what the session raises.
+    The last step has the jobs that are still open, as unfinished. A context of `waiting` is
+    entered around every call of the session. Raises what the session raises.
     """
-    around = waiting or nullcontext()
     taskset.check(declared)
     still_open: dict[tuple[int, int], Job] = {}
-    with around:
+    with waiting():
         session.start(taskset, *params)
     running = True
     while running:
-        with around:
+        with waiting():
             jobs = session.run(taskset)
             segments = session.segments() if jobs and isinstance(session, TracingSession) else None
             running = session.is_running(taskset)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BOUNDS = ("attempts", "restarts", "max_sessions", "probe_timeout", "available_timeout")
+"""The settings that bound what is tried on real targets; see `targets.Bounds`."""
+
 OUTPUTS = "outputs"
 """Where result directories are made unless something else is said."""
 
@@ -49,7 +52,8 @@ class Experiment:
 
     ``Experiment(TaskSet([Task(period=5, executiontime=1)]), SimSoSession).run()`` runs one.
     `options` are the keyword arguments of the session; `admission` is the admission-control
-    goal, empty for none; `monitors` are called without arguments to make the monitors of a run.
+    goal, empty for none; `workers` processes simulate, by default one for each core; `bounds` are
+    the fields of `targets.Bounds`; `monitors` are called without arguments to make those of a run.
     `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
     composition and `config` the same resolved, if it was built from them.
 
@@ -63,6 +67,8 @@ class Experiment:
     port: int = 3001
     seed: int = 0
     max_variants: int | None = None
+    workers: int | None = None
+    bounds: Mapping[str, Any] = field(default_factory=dict)
     admission: Mapping[str, Any] = field(default_factory=dict)
     monitors: Sequence[Callable[[], AbstractMonitor]] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +107,8 @@ class Experiment:
             port=root.port,
             seed=root.seed,
             max_variants=root.max_variants,
+            workers=root.workers,
+            bounds={name: getattr(root, name) for name in BOUNDS},
             admission=root.admission,
             monitors=list(_build_monitors(root.monitor)),
             labels={**choices, **_overridden(config)},
@@ -149,7 +157,6 @@ class Experiment:
         what was finished until then is kept, and the next run continues.
         """
         # Imported here: pyarrow is slow to import, and help, plans and mistakes do without it.
-        from taskgen_run.distributor import Distributor
         from taskgen_run.monitors import ProgressMonitor
         from taskgen_run.results import ResultWriter
 
@@ -176,22 +183,36 @@ class Experiment:
             watching = [writer, progress]
             stack.callback(Monitors(watching).close)
             watching += [monitor() for monitor in self.monitors]
-            distributor = Distributor(
-                connect=lambda host: self.session(host, self.port, **self.options),
-                targets=self.hosts,
-                monitor=Monitors(watching),
-                interrupts=interrupts,
-                params=[self.admission] if self.admission else [],
-                declared=self.session.task_attributes,
-            )
+            distribute = self._distribution(Monitors(watching), interrupts)
             try:
-                distributor.run(self._pending(finished))
+                distribute(self._pending(finished))
                 status = "failed" if writer.failed else "finished"
                 writer.finish(status)
             except (Interrupted, TaskgenError) as error:
                 writer.finish("stopped", one_line(error))
                 raise
         return Report(path, status, writer.failed)
+
+    def _distribution(
+        self, monitor: AbstractMonitor, interrupts: Interrupts
+    ) -> Callable[[Iterator[TaskSet]], None]:
+        """What runs variants: on real targets, or in the processes of this machine."""
+        from taskgen_run.computing import Computing, usable_cores
+        from taskgen_run.distributor import Distributor
+        from taskgen_run.targets import Bounds, Targets
+
+        common: dict[str, Any] = {
+            "connect": partial(self.session, port=self.port, **self.options),
+            "targets": self.hosts,
+            "monitor": monitor,
+            "interrupts": interrupts,
+            "params": [self.admission] if self.admission else [],
+            "declared": self.session.task_attributes,
+        }
+        if self.session.computes:
+            return Computing(Distributor(**common), self.workers or usable_cores()).run
+        bounds = Bounds(**self.bounds)
+        return Targets(session=self.session, port=self.port, bounds=bounds, **common).run
 
     def _pending(self, finished: Intervals) -> Iterator[TaskSet]:
         """The variants that are not finished, in order."""

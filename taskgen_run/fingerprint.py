@@ -13,7 +13,10 @@ from typing import Any
 from taskgen_run.errors import ConfigurationError, one_line
 from taskgen_run.values import Random, Range
 
-IGNORED = ("hydra", "monitor", "outputs", "rerun", "plan", "max_variants")
+IGNORED = (
+    *("hydra", "monitor", "outputs", "rerun", "plan", "max_variants"),
+    *("workers", "attempts", "restarts", "max_sessions", "probe_timeout", "available_timeout"),
+)
 """Keys of a configuration that do not decide what a variant's results are."""
 
 

@@ -52,13 +52,13 @@ TICK = 0.1
 class Bounds:
     """How much is tried: `attempts` per variant, `restarts` of the session per host.
 
-    `sessions` run at the same time at most. A probe takes at most `probe_timeout` seconds; without
+    `max_sessions` run at the same time. A probe takes at most `probe_timeout` seconds; without
     an available host for `available_timeout` seconds the experiment ends.
     """
 
     attempts: int = 3
     restarts: int = 3
-    sessions: int = 256
+    max_sessions: int = 256
     probe_timeout: float = 1.0
     available_timeout: float = 60.0
 
@@ -310,7 +310,7 @@ class Targets:
     def _slot_and_work(self) -> _Try | None:
         """An attempt for one more session, once there may be one; None when there is no work."""
         with self._session_ended:
-            while self._sessions >= self.bounds.sessions and not self._stop.is_set():
+            while self._sessions >= self.bounds.max_sessions and not self._stop.is_set():
                 self._session_ended.wait(TICK)
         return self._work.take()
 

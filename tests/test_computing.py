@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import taskgen_run.computing
-from taskgen_run.computing import Computing, check_workers
+from taskgen_run.computing import Computing, usable_cores
 from taskgen_run.distributor import Distributor
 from taskgen_run.errors import ConfigurationError, InfrastructureError
 from taskgen_run.hosts import TargetRange
@@ -151,8 +151,5 @@ def test_short_experiments_are_computed_here(monkeypatch: pytest.MonkeyPatch) ->
     assert {job.release_ns for job in monitor.jobs} == {os.getpid()}
 
 
-def test_the_number_of_processes_is_checked() -> None:
-    assert check_workers(None) == len(os.sched_getaffinity(0))
-    assert check_workers(3) == 3
-    with pytest.raises(ConfigurationError, match="workers must be ≥ 1 or null, got 0"):
-        check_workers(0)
+def test_all_usable_cores_are_used_by_default() -> None:
+    assert usable_cores() == len(os.sched_getaffinity(0))
