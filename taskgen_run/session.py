@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -43,12 +44,22 @@ class AbstractSession(ABC):
 
     @classmethod
     def available(cls, hosts: Iterable[str], port: int, timeout: float) -> Iterator[str]:
-        """Yield those of `hosts` that answer, in the order in which they do."""
+        """Yield those of `hosts` that answer, in the order in which they do.
+
+        Takes `hosts` lazily, and asks `PROBES` of them at the same time.
+        """
+        unasked = iter(hosts)
         with ThreadPoolExecutor(PROBES) as pool:
-            asked = {pool.submit(cls.is_available, host, port, timeout): host for host in hosts}
-            for answer in as_completed(asked):
-                if answer.result():
-                    yield asked[answer]
+            asked: dict[Future[bool], str] = {}
+            while True:
+                for host in islice(unasked, PROBES - len(asked)):
+                    asked[pool.submit(cls.is_available, host, port, timeout)] = host
+                if not asked:
+                    return
+                for answer in wait(asked, return_when=FIRST_COMPLETED).done:
+                    host = asked.pop(answer)
+                    if answer.result():
+                        yield host
 
     @classmethod
     def check(cls, taskset: TaskSet, **options: Any) -> None:
