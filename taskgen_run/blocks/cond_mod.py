@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskgen_run.blocks._families import workload_blocks
 
 LONG_MS = 100
-"""An estimate of how long it counts."""
+"""A cautious estimate of how long it counts; `make -C workloads calibrate` measures it."""
 
 Value, Variants, Random = workload_blocks(
     {"pkg": "cond_mod", "criticaltime": 0, "quota": "1M", "caps": 235},

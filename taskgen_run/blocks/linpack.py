@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from taskgen_run.blocks._families import workload_blocks
 
-OPERATIONS_PER_MS = 200_000
-"""A cautious estimate of how fast floating-point operations are."""
+OPERATIONS_PER_MS = 500_000
+"""A cautious estimate of floating-point speed; `make -C workloads calibrate` measures it."""
 
 Value, Variants, Random = workload_blocks(
     {"pkg": "linpack", "criticaltime": 0, "quota": "4M", "caps": 235},
