@@ -210,7 +210,8 @@ class Experiment:
             "declared": self.session.task_attributes,
         }
         if self.session.computes:
-            return Computing(Distributor(**common), self.workers or usable_cores()).run
+            workers = (self.workers or usable_cores()) if self.session.parallel else 1
+            return Computing(Distributor(**common), workers).run
         bounds = Bounds(**self.bounds)
         return Targets(session=self.session, port=self.port, bounds=bounds, **common).run
 

@@ -34,6 +34,9 @@ class AbstractSession(ABC):
     computes: ClassVar[bool] = False
     """Whether the host only names a machine and the result is a function of the task set."""
 
+    parallel: ClassVar[bool] = True
+    """Of a session that computes: whether several may run at once, in processes of their own."""
+
     admission_control: ClassVar[bool] = False
     """Whether `start` takes an admission-control goal as its first parameter."""
 

@@ -12,7 +12,6 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +30,7 @@ from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.session import AbstractSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
+from taskgen_run.work import Try, Work
 
 log = logging.getLogger(__name__)
 
@@ -61,80 +61,6 @@ class Bounds:
     max_sessions: int = 256
     probe_timeout: float = 1.0
     available_timeout: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """One attempt at a variant."""
-
-    taskset: TaskSet
-    attempt: int
-
-
-class _Work:
-    """The variants that have to be done: a lazy stream, and what came back from it."""
-
-    def __init__(self, variants: Iterator[TaskSet]) -> None:
-        self._variants = variants
-        self._again: deque[_Try] = deque()
-        self._in_flight = 0
-        self._changed = threading.Condition()
-        self._closed = False
-        self.error: Exception | None = None
-
-    def take(self, timeout: float | None = None) -> _Try | None:
-        """The next attempt; None when all is done or closed, or nothing came in time."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while not self._closed:
-                if self._again:
-                    self._in_flight += 1
-                    return self._again.popleft()
-                taskset = self._next()
-                if taskset is not None:
-                    self._in_flight += 1
-                    return _Try(taskset, 0)
-                if self._in_flight == 0:
-                    self._closed = True
-                    self._changed.notify_all()
-                    break
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    break
-                self._changed.wait(left)
-            return None
-
-    def _next(self) -> TaskSet | None:
-        try:
-            return next(self._variants, None)
-        except Exception as error:  # a task set is a plug-in: whatever its variants raise
-            self.error = error
-            self._variants = iter(())
-            return None
-
-    def done(self) -> None:
-        """An attempt has come to its end, and its variant with it."""
-        with self._changed:
-            self._in_flight -= 1
-            self._changed.notify_all()
-
-    def again(self, item: _Try) -> None:
-        """An attempt has to be made, or made again, by another session."""
-        with self._changed:
-            self._in_flight -= 1
-            self._again.append(item)
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Let everybody who waits for work go."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    @property
-    def closed(self) -> bool:
-        """Whether there is nothing more to do."""
-        return self._closed
 
 
 @dataclass(slots=True)
@@ -174,7 +100,7 @@ class Targets:
         """Process every variant. Raises Interrupted, TargetError when no host is left, and what
         a monitor or the stream of variants raises.
         """
-        self._work = _Work(variants)
+        self._work = Work(variants)
         self._reports: queue.Queue[Report] = queue.Queue(QUEUE_SIZE)
         self._stop = threading.Event()
         self._mutex = threading.Lock()
@@ -183,7 +109,7 @@ class Targets:
         self._session_ended = threading.Condition(self._mutex)
         self._alive_at = time.monotonic()
         self._asked = 0
-        self._running: dict[int, tuple[_Try, str]] = {}
+        self._running: dict[int, tuple[Try, str]] = {}
         self._threads: set[threading.Thread] = set()
         self._spawn(self._probe, "probing")
         try:
@@ -307,14 +233,14 @@ class Targets:
                 self._asked += 1
                 yield host
 
-    def _slot_and_work(self) -> _Try | None:
+    def _slot_and_work(self) -> Try | None:
         """An attempt for one more session, once there may be one; None when there is no work."""
         with self._session_ended:
             while self._sessions >= self.bounds.max_sessions and not self._stop.is_set():
                 self._session_ended.wait(TICK)
         return self._work.take()
 
-    def _begin(self, host: str, first: _Try) -> None:
+    def _begin(self, host: str, first: Try) -> None:
         with self._mutex:
             self._hosts.setdefault(host, _Host()).busy = True
             self._sessions += 1
@@ -322,7 +248,7 @@ class Targets:
 
     # ---- one host ----
 
-    def _serve(self, host: str, first: _Try) -> None:
+    def _serve(self, host: str, first: Try) -> None:
         """Drive the session on a host, beginning with an attempt that was taken for it."""
         known = self._hosts[host]
         lock = HostLock(host, self.port)
@@ -339,7 +265,7 @@ class Targets:
                 self._session_ended.notify_all()
 
     def _connected(
-        self, host: str, lock: HostLock, known: _Host, first: _Try
+        self, host: str, lock: HostLock, known: _Host, first: Try
     ) -> AbstractSession | None:
         """A session on the host; None if it cannot be had now, which uses up no attempt."""
         try:
@@ -361,8 +287,8 @@ class Targets:
         delay = min(FIRST_DELAY * 2**known.failures_in_a_row, LONGEST_DELAY)
         known.not_before = time.monotonic() + delay
 
-    def _drive(self, session: AbstractSession, host: str, known: _Host, first: _Try) -> None:
-        item: _Try | None = first
+    def _drive(self, session: AbstractSession, host: str, known: _Host, first: Try) -> None:
+        item: Try | None = first
         try:
             while item is not None:
                 problem = self._attempt(session, host, item)
@@ -382,7 +308,7 @@ class Targets:
         what = "put aside" if known.aside else "restarted"
         log.warning("%s is %s (%d times failed): %s", host, what, known.restarts, one_line(problem))
 
-    def _attempt(self, session: AbstractSession, host: str, item: _Try) -> TaskgenError | None:
+    def _attempt(self, session: AbstractSession, host: str, item: Try) -> TaskgenError | None:
         """Run one attempt and report it; what went wrong, if something did."""
         taskset, attempt = item.taskset, item.attempt
         self._tell(lambda: self._started(item, host))
@@ -409,7 +335,7 @@ class Targets:
                     *(taskset.variant, host, attempt + 1, self.bounds.attempts),
                     one_line(problem),
                 )
-                self._work.again(_Try(taskset, attempt + 1))
+                self._work.again(Try(taskset, attempt + 1))
             else:
                 self._fail(item, host, problem)
             return problem
@@ -417,13 +343,13 @@ class Targets:
         self._work.done()
         return None
 
-    def _fail(self, item: _Try, host: str, problem: TaskgenError) -> None:
+    def _fail(self, item: Try, host: str, problem: TaskgenError) -> None:
         self._tell(lambda: self._ended(item, host, problem))
         self._work.done()
 
     # ---- told to the monitor, in the caller's thread ----
 
-    def _started(self, item: _Try, host: str) -> None:
+    def _started(self, item: Try, host: str) -> None:
         self._running[item.taskset.variant] = item, host
         self.monitor.on_start(item.taskset, host, item.attempt)
 
@@ -434,7 +360,7 @@ class Targets:
         if segments is not None:
             self.monitor.on_segments(segments)
 
-    def _ended(self, item: _Try, host: str, problem: TaskgenError | None) -> None:
+    def _ended(self, item: Try, host: str, problem: TaskgenError | None) -> None:
         self._running.pop(item.taskset.variant, None)
         if problem is None:
             self.monitor.on_finish(item.taskset, host, item.attempt)

@@ -20,6 +20,7 @@ class StdIOSession(AbstractSession):
     """Prints each task set as the XML of the wire protocol and as a table; runs nothing."""
 
     computes = True
+    parallel = False  # what it prints must stay in order
     admission_control = True
 
     def __init__(self, host: str, port: int) -> None:
