@@ -12,6 +12,7 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+from taskgen_run import __version__
 from taskgen_run.composition import (
     CONFIG_NAME,
     Composed,
@@ -24,14 +25,13 @@ from taskgen_run.composition import run as run_single
 from taskgen_run.errors import (
     ConfigurationError,
     InfrastructureError,
-    TargetError,
     TaskgenError,
     one_line,
 )
-from taskgen_run.experiment import Experiment
+from taskgen_run.experiment import Experiment, title
 from taskgen_run.help import help_text
 from taskgen_run.interrupts import Interrupted
-from taskgen_run.tables import show_plan, show_summary, shown
+from taskgen_run.tables import say, show_plan, show_summary, show_sweep, shown
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,9 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises TaskgenError for what is found before anything runs, and Interrupted.
     """
+    if "--version" in arguments:
+        say(f"taskgen_run {__version__}")
+        return 0
     parser = get_args_parser()
     args = parser.parse_args(list(arguments))
     if args.experimental_rerun:
@@ -58,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         args.config_path = str(Path(args.config_path).resolve())
     with search_path(args.config_dir, args.config_path):
         if args.help:
-            print(help_text(args.config_name or CONFIG_NAME))
+            say(help_text(args.config_name or CONFIG_NAME))
             return 0
         if not (args.info or args.hydra_help or args.shell_completion):
             composed = compose(args.overrides, multirun=args.multirun, config_name=args.config_name)
@@ -84,10 +87,14 @@ def _plan(composed: Composed) -> Planned:
 
 def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
     if any(item.composed.config.plan for item in planned):
-        show_plan((p.experiment, p.directory, p.composed.config.rerun) for p in planned)
+        show_plan(
+            (title(p.composed.config), p.experiment, p.directory, p.composed.config.rerun)
+            for p in planned
+        )
         return 0
+    known = _by_directory(planned)
     _make_parents(planned)
-    known = {item.directory.resolve(): item.experiment for item in planned}
+    titles = {item.directory.resolve(): title(item.composed.config) for item in planned}
     begun: list[Path] = []
     failures: dict[Path, TaskgenError] = {}
 
@@ -95,8 +102,13 @@ def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
         directory = Path(HydraConfig.get().runtime.output_dir)
         begun.append(directory)
         experiment = known.get(directory.resolve()) or _rebuilt(config)
-        count = f"{len(begun)} of {len(planned)}: " if len(planned) > 1 else ""
-        log.info("%s%s on %s", count, experiment.name, experiment.hosts)
+        count = f"{len(begun)} of {len(planned)}: {titles.get(directory.resolve(), '')}, "
+        log.info(
+            "%s%s on %s",
+            count if len(planned) > 1 else "",
+            experiment.name,
+            experiment.hosts,
+        )
         try:
             _run_one(experiment, directory, rerun=config.rerun)
         except TaskgenError as error:
@@ -107,8 +119,21 @@ def _run(args: argparse.Namespace, planned: Sequence[Planned]) -> int:
         run_single(planned[0].composed, planned[0].directory, task)
         return max((error.exit_code for error in failures.values()), default=0)
     sweep_dir = run_sweep(args.overrides, task, args.config_name)
-    _conclude(sweep_dir, begun, failures)
+    _conclude(sweep_dir, begun, failures, titles)
     return 1 if failures else 0
+
+
+def _by_directory(planned: Sequence[Planned]) -> dict[Path, Experiment]:
+    """The experiments by their directories. Raises ConfigurationError if two share one."""
+    known: dict[Path, Experiment] = {}
+    for item in planned:
+        other = known.setdefault(item.directory.resolve(), item.experiment)
+        if other.fingerprint != item.experiment.fingerprint:
+            raise ConfigurationError(
+                f"hydra.sweep.subdir must give every experiment a directory of its own, got "
+                f"'{item.directory}' for {other.name} and {item.experiment.name}"
+            )
+    return known
 
 
 def _rebuilt(config: DictConfig) -> Experiment:
@@ -142,16 +167,20 @@ def _run_one(experiment: Experiment, directory: Path, *, rerun: bool) -> None:
         raise
     show_summary(report)
     if report.failed:
-        raise TargetError(
-            f"{report.failed} variants failed, tasksets.parquet says why; the same command runs "
-            f"them again: {shown(directory)}"
+        variants = "variant" if report.failed == 1 else "variants"
+        raise TaskgenError(
+            f"{report.failed} {variants} failed, tasksets.parquet says why; the same command runs "
+            f"what failed again: {shown(directory)}"
         )
 
 
 def _conclude(
-    sweep_dir: Path, begun: Sequence[Path], failures: Mapping[Path, TaskgenError]
+    sweep_dir: Path,
+    begun: Sequence[Path],
+    failures: Mapping[Path, TaskgenError],
+    titles: Mapping[Path, str],
 ) -> None:
-    """What came of a sweep, with the list of its failures."""
+    """What came of a sweep: a row per experiment, and the list of failures."""
     from taskgen_run.results import write_index
 
     index = write_index(sweep_dir, begun)
@@ -159,6 +188,7 @@ def _conclude(
         log.error("%d of %d experiments failed:", len(failures), len(begun))
     else:
         log.info("all %d experiments are finished", len(begun))
+    show_sweep((titles.get(directory.resolve(), ""), directory) for directory in begun)
     for directory, error in failures.items():
         log.error("  %s: %s", shown(directory), one_line(error))
-    print(f"results of the sweep in {shown(index)}")
+    say(f"results of the sweep in {shown(index)}")

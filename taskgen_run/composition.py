@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
@@ -27,7 +26,12 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from taskgen_run.config import explain
-from taskgen_run.errors import ConfigurationError, one_line, unknown_name
+from taskgen_run.errors import (
+    ConfigurationError,
+    InfrastructureError,
+    one_line,
+    unknown_name,
+)
 
 JOB_NAME = "taskgen_run"
 CONFIG_NAME = "config"
@@ -149,7 +153,8 @@ def run(composed: Composed, directory: Path, task: Callable[[DictConfig], None])
         composed.config.hydra.run.dir = str(directory)
     hydra = _hydra()
     hydra.given = composed.config
-    hydra.run(config_name=None, task_function=task, overrides=[])
+    with _writing(directory):
+        hydra.run(config_name=None, task_function=task, overrides=[])
 
 
 def run_sweep(
@@ -162,8 +167,22 @@ def run_sweep(
     name, forced = config_name or CONFIG_NAME, [*overrides, "hydra.mode=MULTIRUN"]
     base = _compose_one(name, forced, sweep=True)
     _hydra().given = base
-    _hydra().multirun(config_name=name, task_function=task, overrides=forced)
-    return Path(base.hydra.sweep.dir)
+    directory = Path(base.hydra.sweep.dir)
+    with _writing(directory):
+        _hydra().multirun(config_name=name, task_function=task, overrides=forced)
+    return directory
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Hydra makes directories and writes multirun.yaml. Raises InfrastructureError."""
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(
+            f"{error.filename or directory}: cannot be written: {error.strerror or error}; "
+            "choose another place with outputs=DIRECTORY"
+        ) from error
 
 
 def _hydra() -> _Hydra:
@@ -174,21 +193,28 @@ def _hydra() -> _Hydra:
 
 def _compose_one(name: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
     """Compose `overrides`, those of a whole `sweep` as far as that is possible."""
-    try:
-        config = _hydra().compose_config(
+    with _explained(name, overrides):
+        return _hydra().compose_config(
             config_name=name,
             overrides=list(overrides),
             run_mode=RunMode.MULTIRUN if sweep else RunMode.RUN,
             from_shell=False,
             validate_sweep_overrides=not sweep,
         )
+
+
+@contextmanager
+def _explained(name: str, overrides: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
     except MissingConfigException as error:
         raise ConfigurationError(_missing_choice(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(_explain(error, name, overrides)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"a configuration cannot be read: {one_line(error)}") from error
-    return config
+    except Exception as error:  # for odd input, Hydra and the yaml reader raise what they like
+        raise ConfigurationError(
+            f"the configuration cannot be composed: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def _combinations(base: DictConfig, overrides: Sequence[str]) -> list[list[str]]:
@@ -198,7 +224,11 @@ def _combinations(base: DictConfig, overrides: Sequence[str]) -> list[list[str]]
     params = base.hydra.sweeper.get("params") or {}
     arguments = [*(f"{key}={value}" for key, value in params.items()), *overrides]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    batches = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)
+    limit = base.hydra.sweeper.get("max_batch_size")
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"hydra.sweeper.max_batch_size must be ≥ 1, got {limit}")
+    with _explained(CONFIG_NAME, overrides):
+        batches = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)
     return batches[0]
 
 
@@ -216,10 +246,8 @@ def _explain(error: BaseException, name: str, overrides: Sequence[str]) -> str:
         return f"{told} (+{match[1]}=… adds it)" if match[1].startswith("taskset.") else told
     if match := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
         key, values = match[1], match[2]
-        return (
-            f"{key} must be one value, got {values}; write {key}=[{values}] for a list, "
-            "or add -m to run a sweep over them"
-        )
+        list_too = f", or write {key}=[{values}] for a list" if key == "targets" else ""
+        return f"{key} must be one value, got {values}; add -m to run a sweep over them{list_too}"
     if isinstance(error, OverrideParseException):
         reason = text.partition(" See https:")[0]
         return f"override {error.override!r} cannot be read: {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,18 @@ _WORDS = {
     dict: "a mapping",
     NoneType: "null",
 }
+
+_LEAST = {
+    "seed": 0,
+    "max_variants": 1,
+    "workers": 1,
+    "attempts": 1,
+    "restarts": 0,
+    "max_sessions": 1,
+}
+"""The smallest value of each whole number among the settings."""
+
+_CHECKED = (*_LEAST, "port", "probe_timeout", "available_timeout")
 
 
 @dataclass
@@ -59,20 +72,26 @@ def validate(config: DictConfig) -> ExperimentConfig:
     for group in ("session", "taskset"):
         if not getattr(root, group):
             raise ConfigurationError(f"{group} must be set; choose one with {group}=NAME")
-    least = {"seed": 0, "max_variants": 1, "workers": 1, "attempts": 1, "restarts": 0}
-    for name, minimum in {**least, "max_sessions": 1}.items():
-        value = getattr(root, name)
-        if value is not None and value < minimum:
-            null = " or null" if name in ("max_variants", "workers") else ""
-            raise ConfigurationError(f"{name} must be ≥ {minimum}{null}, got {value}")
-    for name in ("probe_timeout", "available_timeout"):
-        if not 0 < getattr(root, name) < float("inf"):
-            raise ConfigurationError(f"{name} must be > 0 s, got {getattr(root, name)}")
-    if not 1 <= root.port <= 65535:
-        raise ConfigurationError(f"port must be between 1 and 65535, got {root.port}")
+    check_settings({name: getattr(root, name) for name in _CHECKED})
     if not root.outputs:
         raise ConfigurationError("outputs must be the path of a directory, got ''")
     return root
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Check the types and the bounds of settings of `ExperimentConfig`, by their names.
+
+    Raises ConfigurationError.
+    """
+    validate_options(settings, get_type_hints(ExperimentConfig), "")
+    for name, value in settings.items():
+        if name in _LEAST and value is not None and value < _LEAST[name]:
+            null = " or null" if name in ("max_variants", "workers") else ""
+            raise ConfigurationError(f"{name} must be ≥ {_LEAST[name]}{null}, got {value}")
+        if name in ("probe_timeout", "available_timeout") and not 0 < value < math.inf:
+            raise ConfigurationError(f"{name} must be > 0 s, got {value}")
+        if name == "port" and not 1 <= value <= 65535:
+            raise ConfigurationError(f"port must be between 1 and 65535, got {value}")
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from taskgen_run.errors import BugError, TargetError, TaskgenError, one_line
+from taskgen_run.errors import BugError, TargetError, TaskgenError, one_line, place_of
 from taskgen_run.job import Job, JobBatch, Outcome
 from taskgen_run.session import AbstractSession, TracingSession
 from taskgen_run.task import Attribute
@@ -39,24 +39,37 @@ def drive(
     """
     taskset.check(declared)
     still_open: dict[tuple[int, int], Job] = {}
-    with waiting():
+    ended: set[tuple[int, int]] = set()
+    with waiting(), _no_exit():
         session.start(taskset, *params)
     running = True
     while running:
-        with waiting():
+        with waiting(), _no_exit():
             jobs = session.run(taskset)
             segments = session.segments() if jobs and isinstance(session, TracingSession) else None
             running = session.is_running(taskset)
         for job in jobs:
+            number = job.task, job.job
+            if number in ended:
+                raise BugError(f"the session changed a job that had ended: {job}")
             if job.outcome is None:
-                still_open[job.task, job.job] = job
+                still_open[number] = job
             else:
-                still_open.pop((job.task, job.job), None)
+                ended.add(number)
+                still_open.pop(number, None)
         yield _batch(jobs, taskset, attempt, host), segments
     for job in still_open.values():
         job.outcome = Outcome.UNFINISHED
     if still_open:
         yield _batch(list(still_open.values()), taskset, attempt, host), None
+
+
+@contextmanager
+def _no_exit() -> Iterator[None]:
+    try:
+        yield
+    except SystemExit as error:
+        raise BugError("the session must raise an error, not end the process") from error
 
 
 def _batch(jobs: list[Job], taskset: TaskSet, attempt: int, host: str) -> JobBatch | None:
@@ -72,7 +85,8 @@ def blame(error: Exception, doing: str) -> TaskgenError:
     if isinstance(error, OSError):
         return TargetError(one_line(error))
     log.error("a session failed while %s", doing, exc_info=error)
-    return BugError(f"the session failed while {doing}: {type(error).__name__}: {one_line(error)}")
+    what = f"{type(error).__name__}: {one_line(error)}{place_of(error)}"
+    return BugError(f"the session failed while {doing}: {what}")
 
 
 def close(session: AbstractSession, host: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class TaskgenError(Exception):
@@ -43,8 +44,21 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     """Say that `name` is no known `kind`, with the closest known name or, if none, all of them."""
     names = sorted(known)
     close = get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names) or 'none'}"
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    else:
+        hint = f"known are: {', '.join(names)}" if names else "there are none here"
     return f"unknown {kind} {name!r}; {hint}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, as ' (file.py:12)'; empty if that is not known."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return (
+        "" if last is None else f" ({Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno})"
+    )
 
 
 def one_line(error: BaseException) -> str:

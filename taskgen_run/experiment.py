@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,15 +16,22 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from taskgen_run import __version__
-from taskgen_run.config import load_class, validate, validate_keywords
-from taskgen_run.errors import ConfigurationError, TaskgenError, one_line
-from taskgen_run.fingerprint import IGNORED, fingerprint, plain
+from taskgen_run.config import (
+    ExperimentConfig,
+    check_settings,
+    load_class,
+    validate,
+    validate_keywords,
+)
+from taskgen_run.errors import BugError, ConfigurationError, TaskgenError, one_line
+from taskgen_run.fingerprint import IGNORED, code_files, fingerprint, plain
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
-from taskgen_run.monitor import AbstractMonitor, Monitors
+from taskgen_run.monitor import AbstractMonitor, Monitors, make_monitor
 from taskgen_run.provenance import log_file, provenance, save_composition
 from taskgen_run.session import AbstractSession
 from taskgen_run.taskset import TaskSet
+from taskgen_run.values import from_yaml
 
 if TYPE_CHECKING:
     from taskgen_run.results import Intervals, State
@@ -32,6 +40,8 @@ log = logging.getLogger(__name__)
 
 BOUNDS = ("attempts", "restarts", "max_sessions", "probe_timeout", "available_timeout")
 """The settings that bound what is tried on real targets; see `targets.Bounds`."""
+
+OPTIONAL = ("max_variants", "workers")
 
 OUTPUTS = "outputs"
 """Where result directories are made unless something else is said."""
@@ -71,12 +81,15 @@ class Experiment:
     bounds: Mapping[str, Any] = field(default_factory=dict)
     admission: Mapping[str, Any] = field(default_factory=dict)
     monitors: Sequence[Callable[[], AbstractMonitor]] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     composed: DictConfig | None = None
 
     def __post_init__(self) -> None:
+        settings = {name: getattr(self, name) for name in ("seed", "port", *OPTIONAL)}
+        check_settings({**settings, **self.bounds})
         self.hosts = TargetRange(self.targets)
+        self.taskset = copy.copy(self.taskset)  # its seed is this experiment's alone
         self.taskset.seed = self.seed
         validate_keywords(self.options, self.session, "session", positional=2)
         if self.admission and not self.session.admission_control:
@@ -91,7 +104,19 @@ class Experiment:
                 f"task set {self.taskset.name!r} must have a variant, has none"
             )
         self._first.check(self.session.task_attributes)
-        self.session.check(self._first, **self.options)
+        self._blaming_session("check", lambda first: self.session.check(first, **self.options))
+
+    def _blaming_session(self, what: str, call: Callable[[TaskSet], Any]) -> Any:
+        assert self._first is not None
+        try:
+            return call(self._first)
+        except TaskgenError:
+            raise
+        except Exception as error:  # sessions are plug-ins: whatever they raise
+            raise BugError(
+                f"session {self.session.__name__} failed in {what}: {type(error).__name__}: "
+                f"{one_line(error)}"
+            ) from error
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Experiment:
@@ -111,7 +136,7 @@ class Experiment:
             bounds={name: getattr(root, name) for name in BOUNDS},
             admission=root.admission,
             monitors=list(_build_monitors(root.monitor)),
-            labels={**choices, **_overridden(config)},
+            labels={**choices, **_settings(root), **_overridden(config)},
             config=vars(root),
             composed=config,
         )
@@ -119,9 +144,11 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits: the same exactly for the same experiment."""
-        assert self._first is not None
-        files = self.session.files(self._first, **self.options)
-        return fingerprint(self.config or self._description(), files)
+        files = self._blaming_session(
+            "files", lambda first: list(self.session.files(first, **self.options))
+        )
+        config = plain(self.config or self._description())
+        return fingerprint(config, [*files, *sorted(code_files(config))])
 
     @property
     def name(self) -> str:
@@ -164,6 +191,7 @@ class Experiment:
         if not rerun and self.is_finished(path):
             log.info("finished already, not run again (rerun=true does): %s", path)
             return Report(path, "finished")
+        own = [make_monitor(monitor) for monitor in self.monitors]
         with Interrupts() as interrupts, ExitStack() as stack:
             facts = provenance(
                 fingerprint=self.fingerprint,
@@ -182,16 +210,19 @@ class Experiment:
             progress = ProgressMonitor(self.variant_count, len(finished))
             watching = [writer, progress]
             stack.callback(Monitors(watching).close)
-            watching += [monitor() for monitor in self.monitors]
+            watching += own
             distribute = self._distribution(Monitors(watching), interrupts)
             try:
                 distribute(self._pending(finished))
                 status = "failed" if writer.failed else "finished"
                 writer.finish(status)
+                with interrupts.allowed():
+                    pass  # a signal that came while the files were written ends a sweep
             except (Interrupted, TaskgenError) as error:
                 writer.finish("stopped", one_line(error))
                 raise
-        return Report(path, status, writer.failed)
+            failed = writer.failed
+        return Report(path, status, failed)
 
     def _distribution(
         self, monitor: AbstractMonitor, interrupts: Interrupts
@@ -252,6 +283,11 @@ def _build_taskset(node: Mapping[str, Any], name: str) -> TaskSet:
             f"from {node['_target_']!r}"
         )
     taskset.name = name
+    for position, task in enumerate(taskset):
+        for key, value in task.items():
+            if isinstance(value, Mapping):  # the forms of yaml, inside a block
+                place = f"{taskset.place(position)}: {key}"
+                task[key] = from_yaml(value, place, inside_config=key == "config")
     return taskset
 
 
@@ -277,11 +313,27 @@ def _choices(config: DictConfig) -> dict[str, str]:
     }
 
 
-def _overridden(config: DictConfig) -> dict[str, str]:
-    """The user's overrides of single values, by key, without the choices of groups."""
-    pairs = (str(o).lstrip("+").partition("=") for o in config.hydra.overrides.task)
+def _settings(root: ExperimentConfig) -> dict[str, Any]:
+    """The seed and the single-valued options of the session, so that sweeps can be grouped."""
+    options = {f"session.{key}": value for key, value in root.session.items() if key != "_target_"}
+    single = {key: value for key, value in options.items() if isinstance(value, int | float | str)}
+    return {"seed": root.seed, **single}
+
+
+def _overridden(config: DictConfig) -> dict[str, Any]:
+    """The values that the user overrode, by key, without the choices of groups."""
+    keys = (str(o).lstrip("+").partition("=")[0] for o in config.hydra.overrides.task)
     choices = _choices(config)
-    return {key: value for key, _, value in pairs if key not in choices and key not in IGNORED}
+    values = {
+        k: OmegaConf.select(config, k) for k in keys if k not in choices | dict.fromkeys(IGNORED)
+    }
+    return {k: v for k, v in values.items() if isinstance(v, int | float | str)}
+
+
+def title(config: DictConfig) -> str:
+    """What the user said of an experiment: the overrides that tell those of a sweep apart."""
+    overrides = [str(o) for o in config.hydra.overrides.task]
+    return " ".join(o for o in overrides if o.lstrip("+").partition("=")[0] not in IGNORED)
 
 
 # The name of a result directory, for hydra.run.dir and hydra.sweep.subdir.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskgen_run.errors import BugError, TaskgenError, one_line
+from taskgen_run.errors import BugError, TaskgenError, one_line, place_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,14 +87,27 @@ class Monitors(AbstractMonitor):
             _call(monitor, what, *args)
 
 
+def make_monitor(make: Callable[[], AbstractMonitor]) -> AbstractMonitor:
+    """A monitor of the user's own. Raises BugError if it cannot be made."""
+    try:
+        return make()
+    except TaskgenError:
+        raise
+    except (Exception, SystemExit) as error:  # monitors are plug-ins: whatever they raise
+        raise BugError(
+            f"a monitor could not be made: {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
 def _call(monitor: AbstractMonitor, what: str, *args: Any) -> None:
     method: Callable[..., None] = getattr(monitor, what)
     try:
         method(*args)
     except TaskgenError:
         raise
-    except Exception as error:  # monitors are plug-ins: whatever they raise
+    except (Exception, SystemExit) as error:  # monitors are plug-ins: whatever they raise
         name = type(monitor).__name__
         raise BugError(
             f"monitor {name} failed in {what}: {type(error).__name__}: {one_line(error)}"
+            f"{place_of(error)}"
         ) from error

@@ -20,23 +20,35 @@ def shown(directory: Path) -> str:
     return os.path.relpath(absolute) if below else str(absolute)
 
 
-def show_plan(planned: Iterable[tuple[Experiment, Path, bool]]) -> None:
-    """A row for every experiment, its directory, and whether it is run again."""
+def show_plan(planned: Iterable[tuple[str, Experiment, Path, bool]]) -> None:
+    """A row for every experiment: its title, itself, its directory, whether it is run again."""
     rows = []
-    for experiment, directory, rerun in planned:
+    for title, experiment, directory, rerun in planned:
         wanted = experiment.variant_count
         done = 0 if rerun else len(experiment.state(directory).finished)
         rows.append(
             (
-                experiment.labels.get("session", ""),
-                experiment.labels.get("taskset", ""),
+                title,
                 f"{experiment.hosts} ({experiment.hosts.count})",
                 "unknown" if wanted is None else str(wanted),
                 str(done),
                 shown(directory),
             )
         )
-    _print(("session", "task set", "targets (hosts)", "variants", "finished", "results in"), rows)
+    _print(("experiment", "targets (hosts)", "variants", "finished", "directory"), rows)
+
+
+def show_sweep(experiments: Iterable[tuple[str, Path]]) -> None:
+    """A row for every experiment of a sweep: its title, what came of it, and its directory."""
+    from taskgen_run import results
+
+    rows = []
+    for title, directory in experiments:
+        totals = results.totals(directory)
+        jobs, misses = totals.get("jobs", 0), totals.get("deadline_misses", 0)
+        ratio = f"{misses / jobs:.2%}" if jobs else ""
+        rows.append((title, str(jobs), str(misses), ratio, shown(directory)))
+    _print(("experiment", "jobs", "misses", "miss ratio", "directory"), rows)
 
 
 def show_summary(report: Report) -> None:
@@ -57,8 +69,16 @@ def show_summary(report: Report) -> None:
     if rows:
         _print(("task", "jobs", "worst response time", "misses"), rows[:SHOWN_TASKS])
     if len(rows) > SHOWN_TASKS:
-        print(f"… and {len(rows) - SHOWN_TASKS} more tasks")
-    print(f"results in {shown(report.directory)}")
+        say(f"… and {len(rows) - SHOWN_TASKS} more tasks")
+    say(f"results in {shown(report.directory)}")
+
+
+def say(line: str) -> None:
+    """Print a line; when nobody reads the output any more, it goes nowhere and the run goes on."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -70,5 +90,7 @@ def _print(header: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     table = Table(*header)
     for row in rows:
         table.add_row(*map(Text, row))
-    terminal = sys.stdout.isatty()
-    Console(file=sys.stdout, width=None if terminal else 160).print(table)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    with console.capture() as capture:
+        console.print(table)
+    say(capture.get().rstrip("\n"))

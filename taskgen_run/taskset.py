@@ -31,12 +31,12 @@ class TaskSet:
     on its session's clock, up to which a concrete task set was observed; None while unknown.
     """
 
-    def __init__(self, tasks: Iterable[Task] = (), name: str = "") -> None:
+    def __init__(self, tasks: Iterable[Task | Block] = (), name: str = "") -> None:
         self.name = name
         self.seed = 0
         self.variant = 0
         self.horizon_ns: int | None = None
-        self._tasks = list(tasks)
+        self._tasks = [task if isinstance(task, Task) else Task(task) for task in tasks]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], name: str) -> TaskSet:

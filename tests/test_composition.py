@@ -78,8 +78,8 @@ def test_ranges_and_globs_are_swept_as_hydra_does() -> None:
         (["session.nothing=5"], "unknown key 'session.nothing'; "),
         (
             ["targets=10.0.0.1,10.0.0.2"],
-            "targets must be one value, got 10.0.0.1,10.0.0.2; write "
-            "targets=[10.0.0.1,10.0.0.2] for a list, or add -m to run a sweep over them",
+            "targets must be one value, got 10.0.0.1,10.0.0.2; add -m to run a sweep over them, "
+            "or write targets=[10.0.0.1,10.0.0.2] for a list",
         ),
         (["seed=["], "override 'seed=[' cannot be read: "),
         (["seed"], "override 'seed' cannot be read: "),

@@ -61,7 +61,7 @@ def test_the_python_examples_run(code: str, tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stderr
-    assert list(tmp_path.glob("outputs/*/jobs.parquet"))
+    assert list(tmp_path.glob("outputs/**/jobs.parquet"))
 
 
 def test_the_yaml_example_is_a_task_set(tmp_path: Path) -> None:

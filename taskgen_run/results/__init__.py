@@ -61,7 +61,17 @@ and with pandas::
 from taskgen_run.results.directory import Kind, State, state
 from taskgen_run.results.index import write_index
 from taskgen_run.results.intervals import Intervals
-from taskgen_run.results.reader import read, summary
+from taskgen_run.results.reader import read, summary, totals
 from taskgen_run.results.writer import ResultWriter
 
-__all__ = ["Intervals", "Kind", "ResultWriter", "State", "read", "state", "summary", "write_index"]
+__all__ = [
+    "Intervals",
+    "Kind",
+    "ResultWriter",
+    "State",
+    "read",
+    "state",
+    "summary",
+    "totals",
+    "write_index",
+]

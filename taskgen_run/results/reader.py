@@ -69,6 +69,15 @@ def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.
     return _labelled(path, parts)
 
 
+def totals(directory: Path | str) -> Mapping[str, int]:
+    """The counts in experiment.json: `finished` and `failed` variants, `jobs`, `deadline_misses`.
+
+    Empty for a directory without an experiment. Raises ConfigurationError.
+    """
+    counts: Mapping[str, int] = (record(Path(directory)) or {}).get("counts", {})
+    return counts
+
+
 def summary(directory: Path | str) -> pa.Table:
     """Per task position: jobs, worst response time in ns and deadline misses.
 

@@ -20,6 +20,11 @@ VERY_LATE_NS = 2**52
 """The relative deadline of a job without one. Floats are exact up to twice as much: no
 simulation lasts longer than this, about 52 days."""
 
+MOST_CPUS = 1024
+
+MOST_JOBS = 10**7
+"""Of one simulation: its jobs are in memory, and SimSo needs about an hour for so many."""
+
 ETM_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "wcet": (),
     "acet": ("acet", "et_stddev"),
@@ -97,6 +102,7 @@ class SimTask:
     releases: range
     period: int
     deadline: int | None
+    kill_after: int | None
     wcet: int
     data: dict[str, Any]
     acet: int
@@ -110,8 +116,9 @@ class SimTask:
 
 def check_options(options: Options) -> None:
     """Check the values. Raises ConfigurationError, with the name of the option."""
-    if options.cpus < 1:
-        raise ConfigurationError(f"session.cpus must be ≥ 1, got {options.cpus}")
+    if not 1 <= options.cpus <= MOST_CPUS:
+        bound = "≥ 1" if options.cpus < 1 else f"≤ {MOST_CPUS}"
+        raise ConfigurationError(f"session.cpus must be {bound}, got {options.cpus}")
     if isinstance(options.duration_ms, str):
         if options.duration_ms != "auto":
             raise ConfigurationError(
@@ -265,13 +272,24 @@ def _stack(file: str) -> dict[int, float]:
 
 
 def sim_tasks(taskset: TaskSet, options: Options, scheduler: str, horizon_ns: int) -> list[SimTask]:
-    """The tasks of a checked task set, with their releases before the horizon."""
+    """The tasks of a checked task set, with their releases before the horizon.
+
+    Raises ConfigurationError for more than `MOST_JOBS` releases.
+    """
+    jobs = sum(_count(releases_ns(task, horizon_ns)) for task in taskset)
+    if jobs > MOST_JOBS:
+        raise ConfigurationError(
+            f"task set {taskset.name!r}: must release at most {MOST_JOBS} jobs in "
+            f"{horizon_ns / 10**6:g} ms, got {jobs}; set a shorter session.duration_ms or "
+            "session.duration_cap_ms"
+        )
     return [
         SimTask(
             position=position,
             releases=releases_ns(task, horizon_ns),
             period=task.period_ns,
             deadline=task.deadline_ns,
+            kill_after=_kill_after(task, options),
             wcet=task.executiontime_ns or 0,
             data=_data(task, scheduler),
             acet=to_ns(task.get("acet", 0)),
@@ -284,6 +302,17 @@ def sim_tasks(taskset: TaskSet, options: Options, scheduler: str, horizon_ns: in
         )
         for position, task in enumerate(taskset)
     ]
+
+
+def _count(releases: range) -> int:
+    """Its length, which may be too large for len."""
+    return max(0, -((releases.start - releases.stop) // releases.step))
+
+
+def _kill_after(task: Task, options: Options) -> int | None:
+    """When a job is killed, in ns after its release: critical time, or deadline with abort."""
+    missed = task.deadline_ns if options.on_miss == "abort" else None
+    return min((ns for ns in (missed, task.criticaltime_ns) if ns is not None), default=None)
 
 
 def _data(task: Task, scheduler: str) -> dict[str, Any]:

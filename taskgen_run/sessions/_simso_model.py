@@ -61,7 +61,6 @@ class System(Model):  # type: ignore[misc]
         scheduler: type,
         etm: type,
         ms_scale: bool = False,
-        kills: bool = False,
         trace: bool = False,
     ) -> None:
         Simulation.__init__(self)
@@ -84,9 +83,7 @@ class System(Model):  # type: ignore[misc]
         )
         self.scheduler.monitor = SILENCE
         self._etm = etm(self, platform.cpus)
-        self._task_list = [
-            Task(self, self._info(task), task.deadline if kills else None) for task in tasks
-        ]
+        self._task_list = [Task(self, self._info(task), task.kill_after) for task in tasks]
         self._processors = self._build_processors(platform)
         self._etm.init()
         self.scheduler.task_list = self._task_list

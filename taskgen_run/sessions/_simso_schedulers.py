@@ -84,7 +84,8 @@ def choose(scheduler: str) -> SchedulerChoice:
     if scheduler.startswith(f"{PACKAGE}."):
         scheduler = scheduler.split(".")[2]
     if "." in scheduler:
-        return SchedulerChoice(scheduler, False, functools.partial(_load_path, scheduler))
+        load = functools.partial(_load_path, scheduler)
+        return SchedulerChoice(scheduler, False, load, _source(scheduler))
     if scheduler not in builtin_names():
         raise ConfigurationError(
             f"session.scheduler: {unknown_name('scheduler', scheduler, builtin_names())}"
@@ -97,6 +98,15 @@ def builtin_names() -> tuple[str, ...]:
     """The short names: SimSo's schedulers, and DM."""
     modules = [module.name for module in pkgutil.iter_modules(simso.schedulers.__path__)]
     return (*(name for name in modules if name != "RUNServer"), "DM")
+
+
+def _source(path: str) -> Path | None:
+    """The file of the module in the dotted `path` of a class; None if there is none."""
+    try:
+        spec = importlib.util.find_spec(path.rpartition(".")[0])
+    except (ImportError, ValueError):
+        return None  # loading it will say why
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 
 def _load_builtin(name: str) -> type[Any]:

@@ -9,7 +9,8 @@ release_ns      offset + k × period, of every job released in [0, horizon)
 start_ns        beginning of the first stretch; with an execution time of 0, the end
 end_ns          when its work was done, or when it was killed; at the horizon at the latest
 deadline_ns     release + relative deadline; null for none
-outcome         `finished`, `killed` (on_miss=abort: at its deadline, work left), `unfinished`
+outcome         `finished`, `killed` (with work left at its deadline, on_miss=abort, or
+                `criticaltime` after its release), `unfinished`
                 (neither by the horizon), `not_scheduled` (no processors were found for the tasks)
 preemptions     how often a stretch ended before the job (and the horizon) did, and then its
                 processor was idle or executed another job before the job's next stretch, end or
@@ -28,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskgen_run.errors import BugError, ConfigurationError, TaskgenError, one_line
+from taskgen_run.errors import BugError, ConfigurationError, TaskgenError, one_line, place_of
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._simso_inputs import (
     TASK_ATTRIBUTES,
@@ -116,7 +117,10 @@ class SimSoSession(AbstractSession):
 
         Raises ConfigurationError.
         """
-        cls("", 0, **options)._checked_scheduler(taskset).load()
+        session = cls("", 0, **options)
+        scheduler = session._checked_scheduler(taskset)
+        scheduler.load()
+        sim_tasks(taskset, session._options, scheduler.name, session._first_horizon_ns(taskset))
 
     @classmethod
     def files(cls, taskset: TaskSet, **options: Any) -> Iterable[Path]:
@@ -141,14 +145,18 @@ class SimSoSession(AbstractSession):
         """Prepare the simulation of one concrete task set. Raises ConfigurationError."""
         self._scheduler = self._checked_scheduler(taskset)
         self._segments = None
-        duration = self._options.duration_ms
-        if isinstance(duration, str):
-            natural = natural_horizon_ns(taskset)
-            if natural > self._cap_ns:
-                self._report_cap(taskset, "its maximum offset plus two hyperperiods is longer")
-            self._build(taskset, min(natural, self._cap_ns))
-        else:
-            self._build(taskset, to_ns(duration))
+        if self._is_automatic and natural_horizon_ns(taskset) > self._cap_ns:
+            self._report_cap(taskset, "its maximum offset plus two hyperperiods is longer")
+        self._build(taskset, self._first_horizon_ns(taskset))
+
+    @property
+    def _is_automatic(self) -> bool:
+        return self._options.duration_ms == "auto"
+
+    def _first_horizon_ns(self, taskset: TaskSet) -> int:
+        if self._is_automatic:
+            return min(natural_horizon_ns(taskset), self._cap_ns)
+        return to_ns(float(self._options.duration_ms))
 
     def _build(self, taskset: TaskSet, horizon_ns: int) -> None:
         from taskgen_run.sessions._simso_etm import execution_time_model
@@ -164,7 +172,6 @@ class SimSoSession(AbstractSession):
                 scheduler=scheduler.load(),
                 etm=execution_time_model(options.etm, taskset.seed, taskset.variant),
                 ms_scale=scheduler.ms_scale,
-                kills=options.on_miss == "abort",
                 trace=options.trace,
             )
 
@@ -199,7 +206,7 @@ class SimSoSession(AbstractSession):
 
     def _goes_on(self, taskset: TaskSet, system: System) -> bool:
         """Start again with a longer horizon if a single job has not run to its end."""
-        if self._options.duration_ms != "auto":
+        if not self._is_automatic:
             return False
         singles = (s for s, t in zip(system.task_list, taskset, strict=True) if not t.period_ns)
         if all(single.jobs and not single.jobs[0].is_active() for single in singles):
@@ -236,7 +243,7 @@ class SimSoSession(AbstractSession):
             raise
         except Exception as error:
             self._system = None
-            what = f"{type(error).__name__}: {one_line(error)}"
+            what = f"{type(error).__name__}: {one_line(error)}{place_of(error)}"
             single = [position for position, task in enumerate(taskset) if not task.period_ns]
             if single and isinstance(error, ArithmeticError | ValueError):
                 raise ConfigurationError(

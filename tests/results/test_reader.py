@@ -253,5 +253,5 @@ def test_the_documentation_names_every_file(tmp_path: Path) -> None:
 def test_public_names() -> None:
     assert sorted(results.__all__) == [
         *("Intervals", "Kind", "ResultWriter", "State"),
-        *("read", "state", "summary", "write_index"),
+        *("read", "state", "summary", "totals", "write_index"),
     ]
