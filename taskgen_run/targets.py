@@ -189,7 +189,7 @@ class Targets:
         thread = threading.Thread(target=body, name=name, daemon=True)
         with self._mutex:
             self._threads.add(thread)
-        thread.start()
+            thread.start()
 
     def _tell(self, report: Report) -> None:
         """Queue a report, waiting while there are too many; dropped once the run is ending."""

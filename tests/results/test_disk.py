@@ -187,9 +187,13 @@ def test_the_directory_goes_away(tmp_path: Path) -> None:
     first, second = variants([0, 1])
     process(writer, first)
     shutil.rmtree(directory)
-    with pytest.raises(InfrastructureError, match=r"results/journal-0.*removed meanwhile"):
+
+    def end() -> None:
         process(writer, second)  # may notice it already
         writer.finish("finished")
+
+    with pytest.raises(InfrastructureError, match=r"results/journal-0.*removed meanwhile"):
+        end()
     writer.close()
     assert state(directory, FACTS["fingerprint"], FACTS["version"]).kind is Kind.ABSENT
 
