@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,8 @@ import pytest
 from taskgen_run import compose, results, sweep
 from taskgen_run.errors import BugError, ConfigurationError
 from taskgen_run.experiment import Experiment
-from taskgen_run.job import JobBatch
+from taskgen_run.interrupts import Interrupted
+from taskgen_run.job import Job, JobBatch, Outcome
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.sessions.simso import SimSoSession
 from taskgen_run.sessions.stdio import StdIOSession
@@ -248,3 +253,133 @@ def test_endlessly_many_variants_are_limited() -> None:
 def test_its_log_is_kept_with_its_results(make: Callable[[], Experiment]) -> None:
     report = make().run()
     assert (report.directory / "experiment.log").exists()
+
+
+def test_one_task_set_may_serve_several_experiments() -> None:
+    taskset = TaskSet([Task(period=20, executiontime=Random(Range(1, 10)))], "shared")
+    first, second = (_experiment(taskset=taskset, seed=seed) for seed in (1, 2))
+    drawn = [
+        results.read(experiment.run().directory, "tasks")["executiontime"].to_pylist()
+        for experiment in (first, second, _experiment(taskset=taskset, seed=1))
+    ]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": -1}, "seed must be ≥ 0, got -1"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"max_variants": 0}, "max_variants must be ≥ 1 or null, got 0"),
+        ({"port": 0}, "port must be between 1 and 65535, got 0"),
+        ({"workers": 0}, "workers must be ≥ 1 or null, got 0"),
+        ({"bounds": {"attempts": 0}}, "attempts must be ≥ 1, got 0"),
+    ],
+)
+def test_python_is_held_to_the_same_bounds(changed: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        _experiment(**changed)
+    assert str(raised.value) == message
+
+
+def test_the_code_of_own_classes_decides_the_fingerprint() -> None:
+    Path("conf/taskset").mkdir(parents=True)
+    Path("conf/taskset/own.yaml").write_text("_target_: own_code.Own\n")
+    code = (
+        "from taskgen_run.taskset import TaskSet\n"
+        "class Own(TaskSet):\n"
+        "    def __init__(self):\n"
+        "        super().__init__([{'period': 10, 'executiontime': EXECUTION}])\n"
+    )
+    prints = set()
+    for execution in ("1", "2"):
+        Path("own_code.py").write_text(code.replace("EXECUTION", execution))
+        script = (
+            "import sys; sys.path.insert(0, '.')\n"
+            "import taskgen_run\n"
+            "print(taskgen_run.compose(['taskset=own'], config_dir='conf').fingerprint)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", script], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        prints.add(done.stdout)
+    assert len(prints) == 2
+
+
+def test_the_code_of_a_scheduler_decides_the_fingerprint_by_any_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    code = "from simso.schedulers.RM import RM\nclass by_path(RM):\n    x = 1\n"
+    Path("by_path.py").write_text(code)
+    first = _experiment(options={"scheduler": "by_path.by_path"}).fingerprint
+    Path("by_path.py").write_text(code.replace("1", "2"))
+    assert _experiment(options={"scheduler": "by_path.by_path"}).fingerprint != first
+
+
+def test_the_forms_of_yaml_work_inside_blocks() -> None:
+    Path("conf/taskset").mkdir(parents=True)
+    Path("conf/taskset/blocks3.yaml").write_text(
+        "_target_: taskgen_run.taskset.BlockTaskSet\n"
+        "_args_: [{period: 5, executiontime: 1}, {priority: {range: [1, 3]}}]\n"
+    )
+    assert compose(["taskset=blocks3"], config_dir="conf").variant_count == 3
+
+
+class Exiting(StdIOSession):
+    def start(self, taskset: TaskSet, *params: Any) -> None:
+        raise SystemExit(0)
+
+
+class Repeating(StdIOSession):
+    def run(self, taskset: TaskSet) -> list[Job]:
+        job = Job(0, 0, release_ns=0, outcome=Outcome.FINISHED)
+        return [job, job]
+
+
+class Wrong(StdIOSession):
+    def run(self, taskset: TaskSet) -> Any:
+        return [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("session", "message"),
+    [
+        (Exiting, "the session must raise an error, not end the process"),
+        (Repeating, "the session changed a job that had ended"),
+        (Wrong, "the session failed while running: AttributeError"),
+    ],
+)
+def test_a_session_that_breaks_its_contract_fails_its_variant(
+    session: type[StdIOSession], message: str
+) -> None:
+    report = _experiment(session=session).run()
+    assert report.status == "failed"
+    (error,) = results.read(report.directory, "tasksets")["error"].to_pylist()
+    assert message in str(error)
+
+
+def test_a_check_that_fails_is_a_bug_of_the_session() -> None:
+    class Checking(StdIOSession):
+        @classmethod
+        def check(cls, taskset: TaskSet, **options: Any) -> None:
+            raise KeyError("x")
+
+    with pytest.raises(BugError, match="session Checking failed in check: KeyError"):
+        _experiment(session=Checking)
+
+
+def test_a_signal_while_files_are_written_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finish = results.ResultWriter.finish
+
+    def interrupted(writer: results.ResultWriter, status: str, error: str | None = None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        finish(writer, status, error)
+
+    monkeypatch.setattr(results.ResultWriter, "finish", interrupted)
+    with pytest.raises(Interrupted):
+        _experiment().run("here")
+    assert _status(Path("here"))["status"] == "finished"

@@ -81,3 +81,9 @@ def test_it_is_the_same_in_another_process() -> None:
         for _ in range(2)
     }
     assert len(runs) == 1
+
+
+def test_the_order_of_a_tasks_attributes_counts() -> None:
+    one = {"taskset": {"tasks": [{"period": [5, 10], "priority": [1, 2]}]}}
+    other = {"taskset": {"tasks": [{"priority": [1, 2], "period": [5, 10]}]}}
+    assert fingerprint(one, []) != fingerprint(other, [])

@@ -337,3 +337,74 @@ def test_a_reader_that_goes_away_ends_the_run_and_loses_nothing(run: Run, tmp_pa
     assert "Traceback" not in said
     assert "Exception ignored" not in said
     run(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["session=null"], "the configuration cannot be composed: "),
+        (["-m", "taskset=hey0,null"], "the configuration cannot be composed: "),
+        (["-m", "hydra.sweep.subdir=x", "seed=1,2"], "a directory of its own, got 'outputs/x'"),
+        (["session=simso", "session.cpus=1000000"], "session.cpus must be ≤ 1024, got 1000000"),
+        (
+            ["session=simso", "taskset=example", "taskset.tasks.0.period=0.000001"],
+            "must release at most 10000000 jobs",
+        ),
+        (["session=stdio", "+taskset.tasks.0.config={a b: 1}"], "must be an XML name"),
+    ],
+)
+def test_more_mistakes_are_one_line_and_leave_nothing_behind(
+    run: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run(*arguments, code=2)
+    (line,) = done.stderr.splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to drop")
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_an_unwritable_directory_is_explained(tmp_path: Path, sweep: list[str]) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    rights = "-dac_override,-dac_read_search,-fowner"
+    done = subprocess.run(
+        [
+            *("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"),
+            *_command(*sweep, "session=stdio", "taskset=hey0", "outputs=closed"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot be written: Permission denied" in done.stderr.splitlines()[-1]
+
+
+def test_a_terminal_that_does_not_know_all_characters_is_served(tmp_path: Path) -> None:
+    done = subprocess.run(
+        _command("--help"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_goes_on_when_nobody_reads_its_output(run: Run, tmp_path: Path) -> None:
+    command = " ".join(_command("-m", "session=simso", "taskset=hey0,hey3,hey4"))
+    subprocess.run(["bash", "-c", f"{command} | head -1"], cwd=tmp_path, check=True, timeout=100)
+    assert len(_experiments(tmp_path)) == 3
+
+
+def test_the_version_is_ours(run: Run) -> None:
+    assert run("--version").stdout.startswith("taskgen_run ")
+
+
+def test_a_sweep_says_which_experiment_is_which(run: Run) -> None:
+    done = run("-m", "session=simso", "taskset=example", "session.scheduler=RM,EDF")
+    assert "2 of 2: session=simso taskset=example session.scheduler=EDF" in done.stderr
+    assert "session.scheduler=RM  │ 232  │ 0 " in done.stdout

@@ -155,3 +155,11 @@ def test_a_processor_goes_on_when_its_job_is_killed_before_the_scheduler_heard_o
         (2, 0, "finished", 16.5, 21.5),
         (3, 0, "killed", 15, 16.5),
     ]
+
+
+def test_a_job_is_killed_at_its_critical_time() -> None:
+    task = Task(executiontime=5, period=10, criticaltime=2)
+    _, jobs, _ = simulate([task], duration_ms=20)
+    first, second = jobs[0, 0], jobs[0, 1]
+    assert (first.outcome, first.end_ns) == (Outcome.KILLED, 2_000_000)
+    assert (second.outcome, second.end_ns) == (Outcome.KILLED, 12_000_000)
