@@ -122,22 +122,23 @@ def encode(message: Command | Report) -> bytes:
     goal that XML cannot express.
     """
     match message:
-        case SendDescs(xml):
-            return _U32.pack(_SEND_DESCS) + _sized(xml)
-        case Optimize(goal):
-            return _U32.pack(_OPTIMIZE) + _sized(write_goal(goal))
-        case SendBinaries(count):
-            return _U32.pack(_SEND_BINARIES) + _U32.pack(count)
-        case Binary(name, data):
-            if problem := name_problem(name):
-                raise ConfigurationError(f"name of a binary {problem}")
-            return _BINARY_HEADER.pack(name.encode(), len(data)) + data
+        case Profile():
+            return _sized(write_profile(message.events))
+        case Live():
+            return _sized(write_live(message.tasks))
         case GoSend():
             return _U32.pack(_GO_SEND)
-        case Profile(events):
-            return _sized(write_profile(events))
-        case Live(tasks):
-            return _sized(write_live(tasks))
+        case SendDescs():
+            return _U32.pack(_SEND_DESCS) + _sized(message.xml)
+        case Optimize():
+            return _U32.pack(_OPTIMIZE) + _sized(write_goal(message.goal))
+        case SendBinaries():
+            return _U32.pack(_SEND_BINARIES) + _U32.pack(message.count)
+        case Binary():
+            if problem := name_problem(message.name):
+                raise ConfigurationError(f"name of a binary {problem}")
+            header = _BINARY_HEADER.pack(message.name.encode(), len(message.data))
+            return header + message.data
         case _:
             return _U32.pack(_MAGIC[type(message)])
 
@@ -298,7 +299,7 @@ class TargetDecoder(_Decoder[Command]):
             return None
         padded, size = _BINARY_HEADER.unpack_from(self._buffer)
         name, _, rest = padded.partition(b"\0")
-        if len(name) == NAME_BYTES or rest.strip(b"\0"):
+        if rest.strip(b"\0"):
             raise ProtocolError(f"name of a binary must be padded with NULs, got {padded!r}")
         if problem := name_problem(name.decode("latin-1")):
             raise ProtocolError(f"name of a binary {problem}")

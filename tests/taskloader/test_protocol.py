@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 from wire import SMALL, Outcome, bytewise, encoded, from_client, from_target, push, u32
@@ -274,6 +275,20 @@ def test_after_an_error_nothing_more_is_received() -> None:
     for _ in range(3):
         with pytest.raises(ProtocolError, match=r"^a command must begin .* got 0x0$"):
             list(decoder.feed(u32(0) + encode(Stop())))
+
+
+def test_after_an_error_nothing_more_is_stored() -> None:
+    decoder = TargetDecoder()
+    tracemalloc.start()
+    try:
+        decoder.feed(u32(0) + bytes(500_000))
+        for _ in range(3):
+            with pytest.raises(ProtocolError):
+                next(decoder.feed(bytes(500_000)))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000
 
 
 def test_what_is_not_iterated_over_comes_later() -> None:

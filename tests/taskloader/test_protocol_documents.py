@@ -275,6 +275,15 @@ def test_hostile_xml(root: str, name: str) -> None:
     assert len(error) < 200
 
 
+def test_the_depth_is_limited() -> None:
+    for depth, problem in [
+        (SMALL.depth, ""),
+        (SMALL.depth + 1, "XML must be nested ≤ 8 deep, got <a>"),
+    ]:
+        inner = depth - 1
+        assert profile("<profile>" + "<a>" * inner + "</a>" * inner + "</profile>")[1] == problem
+
+
 def names() -> Iterator[str]:
     for length in (1, 2, 3, 4):
         yield from map("".join, product(ascii_lowercase, repeat=length))
