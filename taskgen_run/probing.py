@@ -90,9 +90,7 @@ class _Pinging:
     def __init__(self, hosts: Iterable[str], timeout: float) -> None:
         self._hosts = iter(hosts)
         self._timeout = timeout
-        self._pending: dict[
-            tuple[int, str], tuple[str, float]
-        ] = {}  # with deadlines, in their order
+        self._pending: dict[str, tuple[str, float]] = {}  # with deadlines, in their order
         self._sockets: dict[bool, _PingSocket | None] = {}  # whether it is that of IPv6
         self._poll = select.poll()
         self._take()
