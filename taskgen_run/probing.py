@@ -17,7 +17,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
@@ -63,18 +63,18 @@ _WAITING = TypeVar("_WAITING")
 _FILTER = 1  # ICMP_FILTER and ICMPV6_FILTER of Linux, which Python does not name
 
 
-def pingable(hosts: Iterable[str], timeout: float) -> Iterator[str]:
+def pingable(hosts: Iterable[str], timeout: float) -> Generator[str, None, None]:
     """Yield those of `hosts` that answer one ping within `timeout` s, in the order they do.
 
     Raises ConfigurationError if this user may not ping, and for a host that is no address.
     """
-    round_of = _Pinging(hosts, timeout)
+    pings = _Pinging(hosts, timeout)
     try:
-        while round_of.goes_on():
-            round_of.send_burst()
-            yield from round_of.answers()
+        while pings.goes_on():
+            pings.send_burst()
+            yield from pings.answers()
     finally:
-        round_of.close()
+        pings.close()
 
 
 def check_ping() -> None:
@@ -220,7 +220,7 @@ class _PingSocket:
                 yield source[0]
 
 
-def connectable(hosts: Iterable[str], port: int, timeout: float) -> Iterator[str]:
+def connectable(hosts: Iterable[str], port: int, timeout: float) -> Generator[str, None, None]:
     """Yield those of `hosts` that take a TCP connection on `port` within `timeout` s.
 
     In the order in which they do; the connections are closed at once. Raises ConfigurationError

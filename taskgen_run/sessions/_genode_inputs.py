@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from taskgen_run.errors import ConfigurationError, one_line
-from taskgen_run.task import NS_PER_MS, require, to_ns
-from taskgen_run.taskloader.protocol import Binary, Optimize, name_problem
+from taskgen_run.task import ATTRIBUTES, NS_PER_MS, require, to_ns
+from taskgen_run.taskloader.protocol import Binary, Optimize
 from taskgen_run.taskset import TaskSet
 
 TIMES = ("executiontime", "criticaltime", "deadline", "period", "offset")
@@ -61,6 +61,8 @@ def check_tasks(taskset: TaskSet) -> None:
     for position, task in enumerate(taskset):
         place = taskset.place(position)
         require(task, "pkg", place, "to say which binary it runs")
+        if problem := ATTRIBUTES["pkg"].problem(task["pkg"]):
+            raise ConfigurationError(f"{place}: pkg {problem}")
         for name in TIMES:
             if to_ns(task.get(name, 0)) % NS_PER_MS:
                 raise ConfigurationError(
@@ -95,16 +97,13 @@ def check_goal(params: tuple[Any, ...]) -> Optimize | None:
 def find_binaries(taskset: TaskSet, directories: list[Path]) -> dict[str, Path]:
     """The file of each `pkg`, found in the first of the `directories` that has it.
 
-    Raises ConfigurationError for a name that the protocol does not allow, one that is nowhere,
-    and one that leads out of its directory.
+    The tasks are checked ones. Raises ConfigurationError for a binary that is nowhere, and for
+    one that lies outside of its directory.
     """
     found: dict[str, Path] = {}
     for position, task in enumerate(taskset):
-        name, place = task["pkg"], taskset.place(position)
-        if problem := name_problem(name):
-            raise ConfigurationError(f"{place}: pkg {problem}")
-        if name not in found:
-            found[name] = _find(name, directories, place)
+        if task["pkg"] not in found:
+            found[task["pkg"]] = _find(task["pkg"], directories, taskset.place(position))
     return found
 
 
