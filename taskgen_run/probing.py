@@ -17,7 +17,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
@@ -114,16 +114,20 @@ class _Pinging:
                 break
             self._poll.poll(max(0.0, until - now) * 1000)
 
-    def answers(self) -> Iterator[str]:
+    def answers(self) -> list[str]:
         """The hosts that have answered; those that are overdue without are forgotten."""
         now = time.monotonic()
-        for pings in self._sockets.values():
-            for address in pings.answers() if pings is not None else ():
-                answered = self._pending.pop(address, None)
-                if answered is not None:
-                    yield answered[0]
+        take = self._pending.pop
+        answered = [
+            pending[0]
+            for pings in self._sockets.values()
+            if pings is not None
+            for address in pings.answers()
+            if (pending := take(address, None)) is not None
+        ]
         for key in _overdue(self._pending, now):
             del self._pending[key]
+        return answered
 
     def close(self) -> None:
         """Close the sockets."""
@@ -206,18 +210,20 @@ class _PingSocket:
             return error.errno not in _NO_ROOM  # any other is the network's word on a dead host
         return True
 
-    def answers(self) -> Iterator[str]:
-        """Where answers have come from so far."""
+    def answers(self) -> list[str]:
+        """Where answers have come from; at most `PINGS` at a time."""
         receive, token = self.socket.recvfrom, self._token
-        while True:
+        sources = []
+        for _ in range(PINGS):
             try:
                 data, source = receive(256)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 continue  # the network's word on some host, which is then not counted as alive
             if data.endswith(token):
-                yield source[0]
+                sources.append(source[0])
+        return sources
 
 
 def connectable(hosts: Iterable[str], port: int, timeout: float) -> Generator[str, None, None]:
@@ -286,7 +292,8 @@ def _connecting(host: str, port: int) -> socket.socket | None:
 def _canonical(host: str, family: socket.AddressFamily) -> str:
     """The address as the system writes it. Raises ConfigurationError if it is none."""
     try:
-        return socket.inet_ntop(family, socket.inet_pton(family, host))
+        packed = socket.inet_pton(family, host)
+        return host if family == socket.AF_INET else socket.inet_ntop(family, packed)
     except OSError as error:
         raise ConfigurationError(f"a host must be an IP address, got {host!r}") from error
 

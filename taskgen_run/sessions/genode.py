@@ -33,7 +33,7 @@ from taskgen_run.sessions._genode_inputs import (
     find_binaries,
     read_binaries,
 )
-from taskgen_run.taskloader.connection import Connection
+from taskgen_run.taskloader.client import Connection
 from taskgen_run.taskloader.protocol import (
     Binary,
     Clear,
