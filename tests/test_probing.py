@@ -40,7 +40,8 @@ needs_namespaces = pytest.mark.skipif(
 
 
 class Namespace:
-    """A network of its own: its loopback is alive, 10.7.0.0/16 and fd07::/64 drop everything."""
+    """A network of its own: its loopback is alive, 10.7.0.0/16 and fd07::/64 drop
+    everything, and in 10.8.0.0/16 nobody has an address."""
 
     def __init__(self) -> None:
         self.name = f"taskgen-{os.getpid()}-{next(_numbers)}"
@@ -49,6 +50,10 @@ class Namespace:
         self.ip("link", "add", "void", "type", "veth", "peer", "name", "end")
         self.ip("link", "set", "end", "up")
         self.ip("link", "set", "void", "up", "arp", "off")  # so that "end" drops every frame
+        self.ip("link", "add", "wire", "type", "veth", "peer", "name", "nobody")
+        self.ip("link", "set", "nobody", "up")
+        self.ip("link", "set", "wire", "up")  # nobody answers to ARP
+        self.ip("address", "add", "10.8.255.254/16", "dev", "wire")
         self.ip("address", "add", "10.7.255.254/16", "dev", "void")
         self.ip("address", "add", "fd07::ffff/64", "dev", "void", "nodad")
 
@@ -224,6 +229,14 @@ def test_the_living_among_the_dead(namespace: Namespace) -> None:
     found, seconds = namespace.python("list(pingable(TargetRange('10.7.0.0/20'), 0.5))")
     assert found == ["10.7.1.77"]
     assert seconds < 2
+
+
+@needs_namespaces
+def test_a_full_table_of_neighbours_costs_no_living_host(namespace: Namespace) -> None:
+    hosts = "[*TargetRange('10.8.0.0/21'), *TargetRange('127.0.0.0/24')]"
+    found, seconds = namespace.python(f"list(pingable({hosts}, 0.5))")
+    assert len(found) == 254
+    assert seconds < 5
 
 
 @needs_namespaces

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskgen_run.errors import ConfigurationError, one_line
 from taskgen_run.task import ATTRIBUTES, NS_PER_MS, require, to_ns
-from taskgen_run.taskloader.protocol import Binary, Optimize
+from taskgen_run.taskloader.protocol import Binary, Optimize, encode
 from taskgen_run.taskset import TaskSet
 
 TIMES = ("executiontime", "criticaltime", "deadline", "period", "offset")
@@ -75,7 +75,8 @@ def check_tasks(taskset: TaskSet) -> None:
 def check_goal(params: tuple[Any, ...]) -> Optimize | None:
     """The goal of the admission control among the parameters of `start`; None without.
 
-    Raises ConfigurationError if more than one goal applies, or there are further parameters.
+    Raises ConfigurationError if more than one goal applies, for what XML cannot express, and for
+    further parameters.
     """
     if not params:
         return None
@@ -85,13 +86,21 @@ def check_goal(params: tuple[Any, ...]) -> Optimize | None:
             f"a network session takes one admission-control goal, a mapping, got {params!r}"
         )
     goals = goal.get("goal") or {}
-    applied = [name for name, aim in goals.items() if str(aim.get("apply")) not in ("0", "None")]
+    if not isinstance(goals, Mapping):
+        raise ConfigurationError(f"admission.goal must be a mapping of goals, got {goals!r}")
+    applied = [
+        name
+        for name, aim in goals.items()
+        if isinstance(aim, Mapping) and aim.get("apply") not in (0, "0", None)
+    ]
     if len(applied) > 1:
         raise ConfigurationError(
             f"admission.goal: at most one goal must apply, got {', '.join(applied)}; set the "
             "`apply` of the others to 0"
         )
-    return Optimize(goal)
+    optimize = Optimize(goal)
+    encode(optimize)
+    return optimize
 
 
 def find_binaries(taskset: TaskSet, directories: list[Path]) -> dict[str, Path]:

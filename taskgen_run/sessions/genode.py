@@ -103,6 +103,9 @@ class GenodeSession(AbstractSession):
         self._jobs: ObservedJobs | None = None
         self._failure: TaskgenError | None = None
         self._closed = self._used = False
+        self._unanswered = 0  # how many GET_LIVE were sent and not answered
+        self._asked: float | None = None
+        self._stop_by: float | None = None
         self._connection = Connection(host, port, connect_timeout)
         if get_live:
             try:
@@ -163,8 +166,8 @@ class GenodeSession(AbstractSession):
             self._send(Start())
         self._jobs = ObservedJobs(taskset, self._connection.peer)
         self._heard = time.monotonic()
-        self._asked: float | None = None
-        self._stop_by: float | None = None
+        self._asked = None
+        self._stop_by = None
         duration = self._options.duration_ms
         self._end = None if duration is None else self._heard + duration / 1000
 
@@ -230,7 +233,7 @@ class GenodeSession(AbstractSession):
             return
         self._heard, self._asked = time.monotonic(), None
         if isinstance(message, Live):
-            self._stop_answered = True
+            self._unanswered = max(0, self._unanswered - 1)
         elif isinstance(message, Profile):
             for event in message.events:
                 job = jobs.take(event)
@@ -252,8 +255,7 @@ class GenodeSession(AbstractSession):
                     f"{self._connection.peer}: frozen: no event for {options.event_timeout} s "
                     "(session.event_timeout); if jobs take longer, raise it"
                 )
-            self._send(GetLive())
-            self._asked = now
+            self._get_live()
 
     def _conclude(self, jobs: ObservedJobs, taskset: TaskSet) -> None:
         """End the task set, or stop its tasks, if it is time to."""
@@ -266,7 +268,7 @@ class GenodeSession(AbstractSession):
                 return
         if (
             jobs.exhausted
-            or (self._stop_answered and not jobs.running)
+            or not (jobs.running or self._unanswered)
             or (self._stop_by is not None and now >= self._stop_by)
         ):
             self._jobs = None
@@ -277,9 +279,7 @@ class GenodeSession(AbstractSession):
         """Send STOP. The answer to a GET_LIVE after it comes after all events before it."""
         self._send(Stop())
         if self._options.get_live:
-            self._send(GetLive())
-            self._asked = time.monotonic()
-        self._stop_answered = not self._options.get_live
+            self._get_live()
         self._stop_by = _after(self._options.reply_timeout)
 
     def _clear(self) -> None:
@@ -306,10 +306,18 @@ class GenodeSession(AbstractSession):
             self._uploaded.add(binary.name)
 
     def _ask_live(self, deadline: float) -> Live:
+        self._get_live()
+        while True:
+            answer = self._await(Live, deadline, "to answer GET_LIVE")
+            self._unanswered -= 1
+            if not self._unanswered:
+                assert isinstance(answer, Live)
+                return answer
+
+    def _get_live(self) -> None:
         self._send(GetLive())
-        answer = self._await(Live, deadline, "to answer GET_LIVE")
-        assert isinstance(answer, Live)
-        return answer
+        self._unanswered += 1
+        self._asked = time.monotonic()
 
     def _await(self, kind: type[Report], deadline: float, what: str) -> Report:
         """The next message of a `kind`. Others are of what ran before, and of no interest."""

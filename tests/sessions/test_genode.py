@@ -35,6 +35,7 @@ from taskgen_run.taskloader.fake import (
     Expect,
     FakeTarget,
     KnowNoLive,
+    Pause,
     Send,
     Serve,
     Upload,
@@ -310,6 +311,28 @@ def test_stop_returns_how_running_jobs_end(tmp_path: Path) -> None:
         assert [job.outcome for job in taskset[0].jobs] == ["finished", "stopped"]
 
 
+def test_what_happened_before_the_stop_is_waited_for(tmp_path: Path) -> None:
+    """Of two answers to GET_LIVE, the first may have been sent before STOP was received."""
+    script = [
+        *started(),
+        push(*one_job()),
+        KnowNoLive(),
+        *(Expect(GetLive), Expect(Stop), Expect(GetLive)),
+        *(Send(Live(())), Pause(0.2), push(*one_job(10)), Send(Live(()))),
+        Expect(Clear),
+    ]
+    with (
+        FakeTarget(script) as target,
+        session_on(target, tmp_path, event_timeout=0.1, reply_timeout=5) as session,
+    ):
+        session.start(taskset := periodic(5))
+        for _ in range(4):
+            session.run(taskset)
+        session.stop()
+        finish(session, taskset)
+    assert [job.outcome for job in taskset[0].jobs] == ["finished", "finished"]
+
+
 def test_events_of_the_task_set_before_are_not_taken(tmp_path: Path) -> None:
     script = [
         *_stopping(),
@@ -404,6 +427,8 @@ def test_what_cannot_be_run_is_refused_before_anything_is_sent(tmp_path: Path) -
             (single(config={"a b": 1}), ()),
             (single(), ({"goal": {"fairness": {"apply": 1}, "utilization": {"apply": 1}}},)),
             (single(), (GOAL, GOAL)),
+            (single(), ({"goal": [1]},)),
+            (single(), ({"a b": 1},)),
         ]:
             with pytest.raises(ConfigurationError):
                 session.start(taskset, *params)
