@@ -2,7 +2,7 @@
 
 ::
 
-    script = [Expect(Clear), Expect(SendDescs), Upload(), Expect(Start), Push(events), Hang()]
+    script = [Expect(Clear), Expect(SendDescs), Upload(), Expect(Start), push(event), Hang()]
     with FakeTarget(script) as target:
         session = GenodeSession(target.host, target.port)
 
