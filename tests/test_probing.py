@@ -46,6 +46,8 @@ class Namespace:
     def __init__(self) -> None:
         self.name = f"taskgen-{os.getpid()}-{next(_numbers)}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
+
+    def build(self) -> None:
         self.ip("link", "set", "lo", "up")
         self.ip("link", "add", "void", "type", "veth", "peer", "name", "end")
         self.ip("link", "set", "end", "up")
@@ -98,8 +100,11 @@ class Namespace:
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
     made = Namespace()
-    yield made
-    made.close()
+    try:
+        made.build()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture
