@@ -7,7 +7,9 @@ import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv6Address
 from itertools import accumulate
+from socket import inet_ntoa
 
 from taskgen_run.errors import ConfigurationError
 
@@ -69,7 +71,7 @@ class TargetRange:
         for version, first, last in self._spans:
             number = first
             while number <= last:
-                yield str(_ADDRESS[version](number))
+                yield inet_ntoa(number.to_bytes(4)) if version == 4 else str(IPv6Address(number))
                 number += 1
 
     def __contains__(self, address: object) -> bool:

@@ -213,8 +213,8 @@ def _axis_problem(path: Path, values: Any) -> str | None:
 
 
 def _whole(value: Any) -> Any:
-    """A float without a fraction as an int: targets read whole numbers only."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """A number without a fraction as an int: targets read whole numbers only."""
+    return int(value) if isinstance(value, float | Decimal) and value == int(value) else value
 
 
 def _xml_problems(value: Any, path: str = "") -> Iterator[str]:

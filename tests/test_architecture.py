@@ -38,6 +38,7 @@ def test_the_names_that_users_import() -> None:
         ("taskgen_run", ["hydra", "pyarrow", "simso"]),
         ("taskgen_run.cli", ["pyarrow", "simso", "SimPy", "rich"]),
         ("taskgen_run.sessions.simso", ["simso", "SimPy"]),
+        ("taskgen_run.sessions.genode", ["pyarrow", "hydra", "rich"]),
         ("taskgen_run.taskset", ["pyarrow", "hydra"]),
     ],
 )

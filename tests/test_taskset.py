@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tracemalloc
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -307,6 +308,11 @@ def test_xml_is_that_of_the_protocol() -> None:
     assert xml.startswith("<taskset><periodictask><id>0</id>")
     assert xmltodict.parse(xml) == xmltodict.parse(example)
     assert xmltodict.parse(taskset.to_xml(pretty=True)) == xmltodict.parse(example)
+
+
+@pytest.mark.parametrize("period", [5, 5.0, Decimal("5.0"), Decimal(5)])
+def test_xml_has_whole_numbers_where_they_are(period: object) -> None:
+    assert "<period>5</period>" in TaskSet([Task(period=period)]).to_xml()
 
 
 def test_xml_of_config_follows_xmltodict_in_ascii() -> None:
