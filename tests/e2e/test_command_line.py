@@ -195,9 +195,9 @@ def test_a_plan_runs_nothing(run: Run, tmp_path: Path) -> None:
         for line in done.stdout.splitlines()
         if line.startswith("│")
     ]
-    assert [row[:5] for row in rows] == [
-        ["simso", "hey6", "10.0.0.0/29 (6)", "127", "0"],
-        ["simso", "hey7", "10.0.0.0/29 (6)", "16129", "0"],
+    assert [row[:4] for row in rows] == [
+        ["session=simso taskset=hey6 targets=10.0.0.0/29", "10.0.0.0/29 (6)", "127", "0"],
+        ["session=simso taskset=hey7 targets=10.0.0.0/29", "10.0.0.0/29 (6)", "16129", "0"],
     ]
     done = run("session=simso", "taskset=hey6", "plan=true")
     assert "│ 127      │ 3 " in done.stdout
