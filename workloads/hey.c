@@ -1,0 +1,9 @@
+/* Prints a greeting and ends. Arguments are ignored. */
+
+#include <stdio.h>
+
+int main(void)
+{
+    puts("hey");
+    return 0;
+}
