@@ -149,6 +149,8 @@ class Agent:
             log.warning("a client could not be accepted: %s", error)
             return
         host = address[0]
+        if self._connection is not None and self._connection.is_closed_by_client:
+            self._disconnect("the client has closed the connection")
         if not self._is_welcome(host):
             _refuse(client, f"client {host} is refused: it is in none of the allowed networks")
         elif self._connection is not None:
@@ -260,10 +262,12 @@ def _available_memory() -> int:
 def _count_threads(user: int) -> int:
     """How many threads the user has: what the kernel compares with a limit on processes."""
     count = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if process.stat().st_uid == user:
-                count += len(list((process / "task").iterdir()))
+    for process in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines = process.read_text(errors="replace").splitlines()
+            status = dict(line.split(":", 1) for line in lines if ":" in line)
+            if int(status["Uid"].split()[0]) == user:
+                count += int(status.get("Threads", "1"))
     return count
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import select
 import selectors
 import socket
 from collections.abc import Iterator
@@ -51,8 +52,8 @@ class Connection:
     """One client and its tasks.
 
     What its socket and its jobs are registered with `selector` for are functions to be called, as
-    `Loader` describes it. They, and all methods but `close`, raise ClientLostError and ProtocolError,
-    after which the connection is of no use.
+    `Loader` describes it. They, `exchange` and `flush` raise ClientLostError and ProtocolError;
+    after that the connection is of no use.
     """
 
     def __init__(
@@ -89,6 +90,13 @@ class Connection:
     def is_busy(self) -> bool:
         """Whether `exchange` is to be called again without waiting."""
         return self._commands_wait
+
+    @property
+    def is_closed_by_client(self) -> bool:
+        """Whether no further command comes, though some may wait to be received."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def exchange(self) -> None:
         """Receive and do what there is, up to a bounded number of commands, and send."""
@@ -168,4 +176,6 @@ class Connection:
     def _send(self, message: Report) -> None:
         self._unsent += encode(message)
         if len(self._unsent) > MOST_UNSENT_BYTES:
-            raise ClientLostError(f"the client does not read: {len(self._unsent)} bytes wait for it")
+            raise ClientLostError(
+                f"the client does not read: {len(self._unsent)} bytes wait for it"
+            )

@@ -15,7 +15,7 @@ import resource
 import signal
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -201,8 +201,9 @@ def kill_orphans(jobs: Collection[Job]) -> None:
     """
     pids = {job.pid for job in jobs}
     marks = {f"{_MARK}={job.mark}".encode() for job in jobs}
-    for pid in linux.children(os.getpid()):
-        if pid in pids:
+    agent = os.getpid()
+    for pid, parent in linux.parents().items():
+        if parent != agent or pid in pids:
             continue
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
@@ -237,16 +238,26 @@ def kill_all(timeout: float) -> dict[int, int]:
     statuses: dict[int, int] = {}
     deadline = time.monotonic() + timeout
     while _has_children():
-        for pid in linux.children(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        # What a child has left becomes a child itself; killed are all when there are none.
+        # First nobody must be left who makes new ones; while they are stopped they still count for
+        # the limit on processes.
+        stopped: set[int] = set()
+        while new := linux.descendants(os.getpid()) - stopped:
+            _signal(new, signal.SIGSTOP)
+            stopped |= new
+        _signal(stopped, signal.SIGKILL)
         time.sleep(_KILL_PAUSE)
+        # Each one's parent is gone before it, or is this process: when it has no child, all are.
         statuses.update(reap())
         if time.monotonic() > deadline:
-            left = linux.children(os.getpid())
+            left = sorted(linux.descendants(os.getpid()))
             raise InfrastructureError(f"processes must end when they are killed, {left} do not")
     return statuses
+
+
+def _signal(pids: Iterable[int], signum: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def _has_children() -> bool:

@@ -9,6 +9,7 @@ import platform
 import resource
 import signal
 import struct
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -157,18 +158,30 @@ class Timer:
         os.close(self._fd)
 
 
-def children(parent: int) -> list[int]:
-    """The processes whose parent is `parent`, zombies included.
+def parents() -> dict[int, int]:
+    """Every process with its parent, zombies included.
 
     Raises FileNotFoundError if /proc is not mounted.
     """
-    found = []
+    found = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - a Path per process takes too long
         if entry.isdecimal():
             try:
                 status = Path(f"/proc/{entry}/stat").read_bytes()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(status[status.rindex(b")") + 2 :].split(None, 2)[1]) == parent:
-                found.append(int(entry))
+            found[int(entry)] = int(status[status.rindex(b")") + 2 :].split(None, 2)[1])
     return found
+
+
+def descendants(ancestor: int) -> set[int]:
+    """The processes below `ancestor`. While there are new ones, some may be missing."""
+    children = defaultdict(list)
+    for pid, parent in parents().items():
+        children[parent].append(pid)
+    below: set[int] = set()
+    level = [ancestor]
+    while level:
+        level = [child for parent in level for child in children[parent]]
+        below.update(level)
+    return below

@@ -34,7 +34,7 @@ from taskgen_run.taskloader.policies import policies
 
 log = logging.getLogger("taskloader")
 
-KILL_TIMEOUT = 5.0
+KILL_TIMEOUT = 20.0
 SWEEP_DELAY_NS = 100_000_000
 """How long after a job has ended that is searched for which it has left outside of its group."""
 

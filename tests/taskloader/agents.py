@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from taskgen_run.task import Task
 from taskgen_run.taskloader.protocol import (
     Binary,
     ClientDecoder,
@@ -34,7 +35,6 @@ from taskgen_run.taskloader.protocol import (
     encode,
 )
 from taskgen_run.taskset import TaskSet
-from taskgen_run.task import Task
 
 ROOT = Path(__file__).parent.parent.parent
 WORKLOADS = ROOT / "workloads"
@@ -124,6 +124,15 @@ def agent(directory: Path, *options: str, address: str = "") -> Iterator[Running
     assert "Traceback" not in path.read_text(), path.read_text()
 
 
+def is_refused(target: RunningAgent, source: str = "") -> bool:
+    """Whether the agent does not take another client, from that address."""
+    try:
+        with Client(target, source) as client:
+            return client.is_closed()
+    except ConnectionResetError:
+        return True
+
+
 class Client:
     """A client that waits for what it wants to see."""
 
@@ -180,19 +189,21 @@ class Client:
     def is_closed(self) -> bool:
         """Whether the agent ends the connection, in time."""
         try:
-            while True:
-                self.receive()
-        except (EOFError, ConnectionResetError, BrokenPipeError):
+            while self.socket.recv(65536):
+                pass
+        except ConnectionResetError:
             return True
         except TimeoutError:
             return False
+        return True
 
     def upload(self, **binaries: bytes) -> None:
         """Send executables by name."""
         self._decoder.expect_go_sends(len(binaries))
         self.send(SendBinaries(len(binaries)))
-        for number, (name, data) in enumerate(binaries.items(), self._go_sends + 1):
-            self.wait_for(lambda number=number: self._go_sends >= number)
+        for name, data in binaries.items():
+            self.wait_for(lambda: self._go_sends)
+            self._go_sends -= 1
             self.send(Binary(name, data))
 
     def load(self, *tasks: dict[str, Any]) -> None:
