@@ -2,8 +2,10 @@
 
 The job runs in its own session, without capabilities, as another user if it can be, with nothing
 but its executable open. What it starts stays below the agent, also when it detaches itself: the
-agent adopts the orphans among its descendants. So as long as the agent has no child, nothing of
-the jobs is left.
+agent adopts the orphans among its descendants. So when the agent has no child, nothing of the jobs
+is left.
+
+To make a process takes some ms, so it is made before the job is released, and waits for it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import struct
 import time
 from collections.abc import Collection, Iterable
@@ -31,6 +34,7 @@ _REPORT = struct.Struct("<qi")
 policy was refused; and after that, if it could not, an `errno`."""
 _ERRNO = struct.Struct("<i")
 
+_GO = b"g"
 _MARK = "TASKLOADER_JOB"
 _FILE_BYTES = 2**26
 _OPEN_FILES = 256
@@ -66,17 +70,17 @@ class Program:
 
 @dataclass(slots=True)
 class Job:
-    """A job that runs, or has ended and was not reaped.
+    """A job that waits for its release, runs, or has ended and was not reaped.
 
+    `channel` is what the agent and the job talk through until the job has become its program.
     `verdict` is why the agent killed it, `verdict_ns` when; `failure` is the errno of what kept it
     from becoming its program, `refusal` that of its policy.
     """
 
     pid: int
     mark: str
-    released_ns: int
-    forked_ns: int
-    report: int
+    channel: int
+    released_ns: int = 0
     started_ns: int | None = None
     refusal: int = 0
     failure: int = 0
@@ -87,15 +91,25 @@ class Job:
     def read_report(self) -> bool:
         """Take what the job tells, without waiting. True when no more is to come."""
         ended = False
-        with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self.report, 64):
+        try:
+            while piece := os.read(self.channel, 64):
                 self._received += piece
+            ended = True
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:  # it was killed before it has read what it was told
             ended = True
         if len(self._received) >= _REPORT.size:
             self.started_ns, self.refusal = _REPORT.unpack_from(self._received)
         if len(self._received) >= _REPORT.size + _ERRNO.size:
             (self.failure,) = _ERRNO.unpack_from(self._received, _REPORT.size)
         return ended
+
+    def release(self, release_ns: int) -> None:
+        """Let the job become its program now."""
+        self.released_ns = release_ns
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.channel, _GO)
 
     def kill(self) -> None:
         """Kill the job and those of its descendants that have not detached themselves."""
@@ -105,34 +119,38 @@ class Job:
                 kill(self.pid, signal.SIGKILL)
 
 
-def start(program: Program, sandbox: Sandbox, mark: str, released_ns: int) -> Job:
-    """Start a job. Raises OSError if no process can be made."""
+def prepare(program: Program, sandbox: Sandbox, mark: str) -> Job:
+    """Make the process of a job, which waits. Raises OSError if that is not possible."""
     agent = os.getpid()
     environment = (*program.environment, f"{_MARK}={mark}", f"HOME={sandbox.directory}")
     execution = Execution(
         program.executable, program.arguments, environment, program.memory_bytes or None
     )
-    report, sender = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    forked_ns = time.monotonic_ns()
+    channel, other_end = (end.detach() for end in socket.socketpair())
+    os.set_blocking(channel, False)
     try:
         pid = os.fork()
     except OSError:
-        os.close(report)
-        os.close(sender)
+        os.close(channel)
+        os.close(other_end)
         raise
     if not pid:
-        _run(program, sandbox, execution, sender, agent)
-    os.close(sender)
-    return Job(pid, mark, released_ns, forked_ns, report)
+        _run(program, sandbox, execution, other_end, agent)
+    os.close(other_end)
+    return Job(pid, mark, channel)
 
 
 def _run(
-    program: Program, sandbox: Sandbox, execution: Execution, sender: int, agent: int
+    program: Program, sandbox: Sandbox, execution: Execution, channel: int, agent: int
 ) -> NoReturn:
     """The job between its fork and its program."""
     failure, told = errno.ENOEXEC, False
     try:
         _enter(sandbox)
+        if program.cores is not None:
+            os.sched_setaffinity(0, program.cores)
+        if os.read(channel, 1) != _GO:
+            os._exit(1)  # the agent has ended
         refusal = _schedule(program)
         _drop_privileges(sandbox)
         linux.die_with_parent()
@@ -140,7 +158,7 @@ def _run(
             os._exit(1)
         # Inherited, as the interpreter of a script reads it.
         os.set_inheritable(program.executable, True)
-        told = bool(os.write(sender, _REPORT.pack(time.monotonic_ns(), refusal)))
+        told = bool(os.write(channel, _REPORT.pack(time.monotonic_ns(), refusal)))
         execution.become()
     except OSError as error:
         failure = error.errno or failure
@@ -148,7 +166,7 @@ def _run(
         failure = errno.ENOMEM
     finally:
         report = b"" if told else _REPORT.pack(time.monotonic_ns(), 0)
-        os.write(sender, report + _ERRNO.pack(failure))
+        os.write(channel, report + _ERRNO.pack(failure))
         os._exit(1)
 
 
@@ -173,9 +191,7 @@ def _limit(what: int, most: int) -> None:
 
 
 def _schedule(program: Program) -> int:
-    """Take the cores and the policy of the job. The errno of a refusal, 0 for none."""
-    if program.cores is not None:
-        os.sched_setaffinity(0, program.cores)
+    """Take the policy of the job. The errno of a refusal, 0 for none."""
     try:
         program.policy.apply()
     except OSError as error:

@@ -26,8 +26,9 @@ _PAGE = 4096
 class LoadedTask:
     """A task of the client, and how far it is.
 
-    `start_ns` is None until START. `next_job` counts the releases. `waiting_ns` is the release of a
-    job that waits until the one before it is dead. `last` is the job that has run last.
+    `start_ns` is None until START. `next_job` counts the releases. `prepared` is the process of a job
+    to come. `waiting_ns` is the release of a job that waits until the one before it is dead. `last`
+    is the job that has run last.
 
     Raises ProtocolError if `config` is too large.
     """
@@ -38,6 +39,7 @@ class LoadedTask:
     next_job: int = 0
     refused: bool = False
     job: Job | None = None
+    prepared: Job | None = None
     waiting_ns: int | None = None
     last: Job | None = None
     ended_ns: int | None = None
@@ -117,7 +119,7 @@ class LoadedTask:
         }
         if self.last is not None:
             attributes["arrival-time"] = _ms(self.last.released_ns)
-            attributes["start-time"] = _ms(self.last.started_ns or self.last.forked_ns)
+            attributes["start-time"] = _ms(self.last.started_ns or self.last.released_ns)
         if self.ended_ns is not None:
             attributes["exit-time"] = _ms(self.ended_ns)
         if self.job is not None:

@@ -11,6 +11,7 @@ than for its quota, is a START and an EXIT_ERROR at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import itertools
@@ -26,7 +27,7 @@ from typing import Any
 from taskgen_run.task import Task
 from taskgen_run.taskloader import jobs
 from taskgen_run.taskloader.admission import refusal
-from taskgen_run.taskloader.binaries import Binaries
+from taskgen_run.taskloader.binaries import Binaries, Executable
 from taskgen_run.taskloader.jobs import Job, Sandbox
 from taskgen_run.taskloader.loaded import LoadedTask
 from taskgen_run.taskloader.messages import Event, EventType, LiveTask, ProtocolError
@@ -35,6 +36,8 @@ from taskgen_run.taskloader.policies import policies
 log = logging.getLogger("taskloader")
 
 KILL_TIMEOUT = 20.0
+LEAD_NS = 10_000_000
+"""How long before its release the process of a job is made."""
 SWEEP_DELAY_NS = 100_000_000
 """How long after a job has ended that is searched for which it has left outside of its group."""
 
@@ -66,6 +69,7 @@ class Loader:
         self._goal: str | None = None
         self._tasks: dict[int, LoadedTask] = {}
         self._running: dict[int, tuple[LoadedTask, Job]] = {}  # by process id
+        self._prepared: dict[int, tuple[LoadedTask, Job]] = {}  # by process id
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._sweep_is_planned = False
@@ -157,7 +161,23 @@ class Loader:
 
     def _plan_release(self, loaded: LoadedTask) -> None:
         if loaded.has_next:
+            self._plan(loaded.next_release_ns - LEAD_NS, lambda: self._prepare(loaded))
             self._plan(loaded.next_release_ns, lambda: self._release(loaded))
+
+    def _prepare(self, loaded: LoadedTask) -> None:
+        executable = self._binaries.get(loaded.name)
+        if loaded.prepared is None and executable is not None and not loaded.refused:
+            # What fails now is tried again, and told, when the job is released.
+            with contextlib.suppress(OSError):
+                self._make_process(loaded, executable)
+
+    def _make_process(self, loaded: LoadedTask, executable: Executable) -> Job:
+        """The process of the task's next job. Raises OSError if it cannot be made."""
+        program = loaded.program(executable, self._cores)
+        job = jobs.prepare(program, self._sandbox, f"{self._client}-{next(self._order)}")
+        loaded.prepared = job
+        self._prepared[job.pid] = (loaded, job)
+        return job
 
     def _release(self, loaded: LoadedTask) -> None:
         release_ns = loaded.next_release_ns
@@ -199,20 +219,18 @@ class Loader:
             self._emit_for(loaded, EventType.OUT_OF_QUOTA)
             self._finish(loaded)
             return
-        mark = f"{self._client}-{loaded.id}-{loaded.next_job}"
         try:
-            job = jobs.start(
-                loaded.program(executable, self._cores), self._sandbox, mark, release_ns
-            )
+            job = loaded.prepared or self._make_process(loaded, executable)
         except OSError as error:
             self._warn(("start", error.errno), f"task {loaded.id}: no job can be started: {error}")
             self._fail(loaded)
             return
-        loaded.job = loaded.last = job
+        self._running[job.pid] = self._prepared.pop(job.pid)
+        loaded.job, loaded.last, loaded.prepared = job, job, None
         loaded.ended_ns = None
-        self._running[job.pid] = (loaded, job)
+        job.release(release_ns)
         self._selector.register(
-            job.report, selectors.EVENT_READ, lambda: self._read_report(loaded, job)
+            job.channel, selectors.EVENT_READ, lambda: self._read_report(loaded, job)
         )
         if loaded.task.criticaltime_ns is not None:
             self._plan(
@@ -226,11 +244,11 @@ class Loader:
 
     def _read_report(self, loaded: LoadedTask, job: Job) -> None:
         """The job has become its program, or cannot."""
-        if job.report < 0 or not job.read_report():
+        if job.channel < 0 or not job.read_report():
             return
-        self._selector.unregister(job.report)
-        os.close(job.report)
-        job.report = -1
+        self._selector.unregister(job.channel)
+        os.close(job.channel)
+        job.channel = -1
         if job.refusal:
             policy = type(loaded.policy).__name__
             self._warn(
@@ -239,7 +257,7 @@ class Loader:
                 f"({os.strerror(job.refusal)}); its jobs run as SCHED_OTHER",
             )
         if job.failure != errno.ENOMEM:
-            start_ns = job.forked_ns if job.started_ns is None else job.started_ns
+            start_ns = job.released_ns if job.started_ns is None else job.started_ns
             self._emit(Event(EventType.START, loaded.id, start_ns))
 
     def _end(self, pid: int, status: int) -> None:
@@ -247,17 +265,20 @@ class Loader:
         if not self._sweep_is_planned:
             self._sweep_is_planned = True
             self._plan(time.monotonic_ns() + SWEEP_DELAY_NS, self._sweep)
+        if pid in self._prepared:
+            loaded, job = self._prepared.pop(pid)
+            loaded.prepared = None
+            os.close(job.channel)
         if pid not in self._running:
             return
         loaded, job = self._running.pop(pid)
-        if job.report >= 0:
-            self._read_report(loaded, job)
+        self._read_report(loaded, job)
         loaded.job = None
         loaded.ended_ns = time.monotonic_ns()
         if job.failure == errno.ENOMEM:
             self._emit_for(loaded, EventType.OUT_OF_QUOTA)
         elif job.verdict and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            loaded.ended_ns = max(job.verdict_ns, job.started_ns or job.forked_ns)
+            loaded.ended_ns = max(job.verdict_ns, job.started_ns or job.released_ns)
             self._emit(Event(job.verdict, loaded.id, loaded.ended_ns))
         elif status == 0:
             self._emit(Event(EventType.EXIT, loaded.id, loaded.ended_ns))
@@ -273,7 +294,8 @@ class Loader:
 
     def _sweep(self) -> None:
         self._sweep_is_planned = False
-        jobs.kill_orphans([job for _, job in self._running.values()])
+        spared = [*self._running.values(), *self._prepared.values()]
+        jobs.kill_orphans([job for _, job in spared])
 
     def _skip(self, loaded: LoadedTask) -> None:
         self._emit_for(loaded, EventType.NOT_SCHEDULED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,8 +200,10 @@ def test_a_killed_agent_takes_its_jobs_along(tmp_path: Path) -> None:
         client.start({"pkg": "idle"}, {"pkg": "idle"}, idle=workload("idle"))
         client.wait_for_event(EventType.START, 1)
         processes = target.descendants()
+        directory = processes[0].cwd()
         target.process.kill()
         assert_gone(processes)
+        shutil.rmtree(directory)
 
 
 def test_processes_are_limited_and_a_fork_bomb_can_be_stopped(
