@@ -178,6 +178,8 @@ def _enter(sandbox: Sandbox) -> None:
     for stream in range(3):
         os.dup2(nothing, stream)
     os.chdir(sandbox.directory)
+    # When memory runs out, the kernel ends jobs and not the agent.
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, _FILE_BYTES)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)

@@ -26,9 +26,9 @@ _PAGE = 4096
 class LoadedTask:
     """A task of the client, and how far it is.
 
-    `start_ns` is None until START. `next_job` counts the releases. `prepared` is the process of a job
-    to come. `waiting_ns` is the release of a job that waits until the one before it is dead. `last`
-    is the job that has run last.
+    `start_ns` is None until START. `next_job` counts the releases. `prepared` is the process of a
+    job to come. `waiting_ns` is the release of a job that waits until the one before it is dead.
+    `last` is the job that has run last.
 
     Raises ProtocolError if `config` is too large.
     """

@@ -6,7 +6,8 @@ NOT_SCHEDULED without having started.
 
 A job counts as killed only if the agent has killed it: one that ends by itself with the exit value
 17 or 19, which those have on other targets, is an EXIT_ERROR. A job that cannot be started, other
-than for its quota, is a START and an EXIT_ERROR at once.
+than for its quota, is a START and an EXIT_ERROR at once. EXTERNAL tells that STOP or CLEAR has
+ended tasks that were started.
 """
 
 from __future__ import annotations
@@ -257,8 +258,9 @@ class Loader:
                 f"({os.strerror(job.refusal)}); its jobs run as SCHED_OTHER",
             )
         if job.failure != errno.ENOMEM:
-            start_ns = job.released_ns if job.started_ns is None else job.started_ns
-            self._emit(Event(EventType.START, loaded.id, start_ns))
+            if job.started_ns is None:  # it was killed too early to tell it
+                job.started_ns = job.verdict_ns or time.monotonic_ns()
+            self._emit(Event(EventType.START, loaded.id, job.started_ns))
 
     def _end(self, pid: int, status: int) -> None:
         """A process was reaped: a job, or what a job has left."""
@@ -278,7 +280,7 @@ class Loader:
         if job.failure == errno.ENOMEM:
             self._emit_for(loaded, EventType.OUT_OF_QUOTA)
         elif job.verdict and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            loaded.ended_ns = max(job.verdict_ns, job.started_ns or job.released_ns)
+            loaded.ended_ns = max(job.verdict_ns, job.started_ns or 0)
             self._emit(Event(job.verdict, loaded.id, loaded.ended_ns))
         elif status == 0:
             self._emit(Event(EventType.EXIT, loaded.id, loaded.ended_ns))
