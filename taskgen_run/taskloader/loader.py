@@ -99,10 +99,14 @@ class Loader:
         every = list(self._tasks.values())
         for loaded, policy in zip(every, policies([one.task for one in every]), strict=True):
             loaded.policy = policy
+        for loaded in queued:
+            loaded.refused = refused
+            if loaded.task.offset_ns < LEAD_NS:
+                self._prepare(loaded)
+        # Only now, so that jobs which are released together also start so, however many there are.
         start_ns = time.monotonic_ns()
         for loaded in queued:
             loaded.start_ns = start_ns
-            loaded.refused = refused
             self._plan_release(loaded)
 
     def stop(self) -> None:
