@@ -200,18 +200,22 @@ def _job_user(name: str) -> tuple[int, int] | None:
     """User and group id for jobs; None to keep those of the agent, which is not root."""
     if os.geteuid() != 0:
         return None
-    try:
-        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except (KeyError, OverflowError) as error:
-        raise ConfigurationError(
-            f"user of the jobs must exist, got {name!r}; choose one with --user"
-        ) from error
-    if entry.pw_uid == 0 or entry.pw_gid == 0:
+    if name.isdecimal():  # minimal machines have no list of users
+        user = group = int(name)
+    else:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError as error:
+            raise ConfigurationError(
+                f"user of the jobs must exist, got {name!r}; choose one with --user, or a number"
+            ) from error
+        user, group = entry.pw_uid, entry.pw_gid
+    if not 0 < user < 2**31 or not group:
         raise ConfigurationError(
             f"user of the jobs must not be root or in its group, got {name!r}; choose another "
             "one with --user"
         )
-    return entry.pw_uid, entry.pw_gid
+    return user, group
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
@@ -39,6 +40,8 @@ from taskgen_run.taskloader.protocol import (
 )
 
 DONE = EventType.JOBS_DONE
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has jobs of other users")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,9 @@ def test_other_machines_need_permission() -> None:
         (["--max-processes", "0"], "--max-processes must be ≥ 1, got 0"),
         (["--max-stored", "lots"], "lots"),
         (["--allow", "everybody"], "everybody"),
+        pytest.param(["--user", "root"], "must not be root", marks=needs_root),
+        pytest.param(["--user", "0"], "must not be root", marks=needs_root),
+        pytest.param(["--user", "no-such-user"], "must exist, got 'no-such", marks=needs_root),
         (["--bind", "192.0.2.1", "--allow", "::/0"], "192.0.2.1 port 3001 must be free to listen"),
     ],
 )
@@ -132,6 +138,15 @@ def test_options_that_cannot_be_had(options: list[str], message: str) -> None:
 def test_a_port_in_use_is_said_so(target: RunningAgent) -> None:
     error = _refused("--bind", target.address, "--port", str(target.port))
     assert "Address already in use; choose others with --bind and --port" in error
+
+
+@needs_root
+def test_the_user_of_the_jobs_may_be_a_number(tmp_path: Path) -> None:
+    with agent(tmp_path, "--user", "61234") as target, Client(target) as client:
+        client.start({"pkg": "idle"}, idle=workload("idle"))
+        client.wait_for_event(EventType.START)
+        [job] = target.descendants()
+        assert (job.uids().real, job.gids().real) == (61234, 61234)
 
 
 def test_binaries_are_kept_over_clear_but_not_for_the_next_client(target: RunningAgent) -> None:
