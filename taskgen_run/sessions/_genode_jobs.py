@@ -51,7 +51,8 @@ class ObservedJobs:
     that was not sent; the end of a job that did not start; a second start before the end of the
     first, as targets end a job that overruns (EXIT_PERIOD); a job after the last one; a task's
     time that goes backwards, a job that ends before it started among it. These are not: times
-    that go backwards from one task to the other, as processors report side by side; JOBS_DONE
+    that go backwards from one task to the other, as processors report side by side, or around
+    NOT_SCHEDULED, which the loader tells itself and not a job; JOBS_DONE
     before all jobs have ended, or fewer than `numberofjobs`, as it is the target that knows;
     OUT_OF_QUOTA after START, which ends the job; EXTERNAL, whatever it is about.
 
@@ -92,9 +93,10 @@ class ObservedJobs:
                 f"{self.peer}: a task-id must be that of a task of the task set, got "
                 f"{identifier} with {kind}"
             )
-        if time_ns < observed.last_ns:
-            raise self._lie(observed, event, f"time went back from {observed.last_ns} ns")
-        observed.last_ns = time_ns
+        if kind is not EventType.NOT_SCHEDULED:
+            if time_ns < observed.last_ns:
+                raise self._lie(observed, event, f"time went back from {observed.last_ns} ns")
+            observed.last_ns = time_ns
         self.last_ns = time_ns if self.last_ns is None else max(self.last_ns, time_ns)
         job = None
         if kind is EventType.START:
