@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from taskgen_run.task import Task
 from taskgen_run.taskloader.protocol import (
@@ -51,10 +53,10 @@ def fresh_address() -> str:
 
 def workload(name: str) -> bytes:
     """The executable of a workload, built if it is not."""
-    path = WORKLOADS / "build" / name
-    if not path.is_file():
+    with FileLock(Path(tempfile.gettempdir(), f"taskgen_run-{os.getuid()}-workloads.lock")):
+        # Locked, as tests run in several processes, and make in one directory cannot.
         subprocess.run(["make", "-C", WORKLOADS], check=True, capture_output=True, timeout=100)
-    return path.read_bytes()
+        return (WORKLOADS / "build" / name).read_bytes()
 
 
 def script(text: str) -> bytes:
