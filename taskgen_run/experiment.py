@@ -216,12 +216,12 @@ class Experiment:
                 distribute(self._pending(finished))
                 status = "failed" if writer.failed else "finished"
                 writer.finish(status)
-                with interrupts.allowed():
-                    pass  # a signal that came while the files were written ends a sweep
             except (Interrupted, TaskgenError) as error:
                 writer.finish("stopped", one_line(error))
                 raise
             failed = writer.failed
+            with interrupts.allowed():
+                pass  # a signal that came while the files were written ends a sweep
         return Report(path, status, failed)
 
     def _distribution(

@@ -376,6 +376,7 @@ def test_a_signal_while_files_are_written_is_not_forgotten(
     finish = results.ResultWriter.finish
 
     def interrupted(writer: results.ResultWriter, status: str, error: str | None = None) -> None:
+        assert status == "finished", "what is finished must stay so"
         os.kill(os.getpid(), signal.SIGINT)
         finish(writer, status, error)
 
