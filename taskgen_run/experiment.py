@@ -98,18 +98,17 @@ class Experiment:
                 f"control, got {self.labels.get('admission', dict(self.admission))}"
             )
         self.taskset.check(self.session.task_attributes)
-        self._first = next(self.taskset.variants(), None)
-        if self._first is None:
+        first = next(self.taskset.variants(), None)
+        if first is None:
             raise ConfigurationError(
                 f"task set {self.taskset.name!r} must have a variant, has none"
             )
-        self._first.check(self.session.task_attributes)
-        self._blaming_session("check", lambda first: self.session.check(first, **self.options))
+        first.check(self.session.task_attributes)
+        self._blaming_session("check", lambda: self.session.check(first, **self.options))
 
-    def _blaming_session(self, what: str, call: Callable[[TaskSet], Any]) -> Any:
-        assert self._first is not None
+    def _blaming_session(self, what: str, call: Callable[[], Any]) -> Any:
         try:
-            return call(self._first)
+            return call()
         except TaskgenError:
             raise
         except Exception as error:  # sessions are plug-ins: whatever they raise
@@ -144,11 +143,16 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits: the same exactly for the same experiment."""
-        files = self._blaming_session(
-            "files", lambda first: list(self.session.files(first, **self.options))
-        )
         config = plain(self.config or self._description())
-        return fingerprint(config, [*files, *sorted(code_files(config))])
+        named = self._blaming_session("files", self._named_files)
+        return fingerprint(config, [*named, *sorted(code_files(config))])
+
+    def _named_files(self) -> list[Path]:
+        """The files that decide the results of any variant, each once, in a fixed order."""
+        named: dict[Path, None] = {}
+        for taskset in self.taskset.witnesses():
+            named |= dict.fromkeys(self.session.files(taskset, **self.options))
+        return list(named)
 
     @property
     def name(self) -> str:

@@ -75,7 +75,8 @@ class AbstractSession(ABC):
     def files(cls, taskset: TaskSet, **options: Any) -> Iterable[Path]:
         """The files whose content decides the results, such as a scheduler of the user's own.
 
-        Asked after `check`, with the same arguments; they are part of the fingerprint.
+        Asked after `check`, with the first variant, and with it for each other text that one of
+        its attributes may have; they are part of the fingerprint. Raises ConfigurationError.
         """
         return ()
 

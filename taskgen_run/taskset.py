@@ -147,6 +147,24 @@ class TaskSet:
                 variant._set(position, path, random.choose(f"{self.seed}/{number}/{key}"))
             yield variant
 
+    def witnesses(self) -> Iterator[TaskSet]:
+        """Yield the first variant, and it with each other text that an attribute may have.
+
+        Together they name every file that a variant names, without going through all variants.
+        """
+        first = next(self.variants(), None)
+        if first is None:
+            return
+        yield first
+        if type(self).variants is not TaskSet.variants:
+            return  # its variants need not come from the tasks that are here
+        for position, path, values in self._walk():
+            for value in samples(values) if len(path) == 1 else ():
+                if isinstance(value, str) and value != first[position][str(path[0])]:
+                    witness = TaskSet([task.copy() for task in first], self.name)
+                    witness._set(position, path, value)
+                    yield witness
+
     def to_xml(self, *, pretty: bool = False) -> str:
         """The task description of the wire protocol: ASCII, with defaults filled in.
 

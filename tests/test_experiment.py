@@ -18,6 +18,7 @@ from taskgen_run.experiment import Experiment
 from taskgen_run.interrupts import Interrupted
 from taskgen_run.job import Job, JobBatch, Outcome
 from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.sessions.genode import GenodeSession
 from taskgen_run.sessions.simso import SimSoSession
 from taskgen_run.sessions.stdio import StdIOSession
 from taskgen_run.task import Task
@@ -316,6 +317,27 @@ def test_the_code_of_a_scheduler_decides_the_fingerprint_by_any_name(
     first = _experiment(options={"scheduler": "by_path.by_path"}).fingerprint
     Path("by_path.py").write_text(code.replace("1", "2"))
     assert _experiment(options={"scheduler": "by_path.by_path"}).fingerprint != first
+
+
+def test_every_binary_that_any_variant_names_decides_the_fingerprint() -> None:
+    Path("bin").mkdir()
+    for name in ("hey", "pi"):
+        Path("bin", name).write_text("1")
+
+    def experiment(names: Any) -> Experiment:
+        taskset = TaskSet([Task(pkg=names, executiontime=1)], "mine")
+        return _experiment(
+            taskset=taskset, session=GenodeSession, options={"binaries": "bin"}, targets="127.9.0.1"
+        )
+
+    for names in (("hey", "pi"), Random(("hey", "pi"))):
+        prints = [experiment(names).fingerprint]
+        for name in ("hey", "pi"):
+            Path("bin", name).write_text(str(Path("bin", name).read_text()) + "2")
+            prints.append(experiment(names).fingerprint)
+        assert len(set(prints)) == 3
+    with pytest.raises(ConfigurationError, match="got 'gone'; build it"):
+        _ = experiment(("hey", "gone")).fingerprint
 
 
 def test_the_forms_of_yaml_work_inside_blocks() -> None:
