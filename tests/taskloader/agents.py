@@ -87,8 +87,9 @@ class RunningAgent:
         return self._log.read_text()
 
     def descendants(self) -> list[psutil.Process]:
-        """All processes below the agent."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """All processes below the agent's launcher."""
+        launchers = psutil.Process(self.process.pid).children()
+        return [job for launcher in launchers for job in launcher.children(recursive=True)]
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """End the agent. Its exit code."""
