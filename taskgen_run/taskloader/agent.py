@@ -8,7 +8,6 @@ import logging
 import os
 import pwd
 import resource
-import secrets
 import selectors
 import shutil
 import signal
@@ -175,7 +174,7 @@ class Agent:
     def _connect(self, client: socket.socket, host: str) -> None:
         log.info("client %s is connected", host)
         _notice_loss(client)
-        self._directory = Path(tempfile.gettempdir(), f"taskloader-{secrets.token_hex(8)}")
+        self._directory = Path(tempfile.gettempdir(), f"taskloader-{os.urandom(8).hex()}")
         user = os.geteuid() if self._user is None else self._user[0]
         processes = _count_threads(user) + self._options.processes
         # First, as it removes the directory if the agent cannot.

@@ -320,6 +320,7 @@ def test_after_all_that_nothing_is_left(target: RunningAgent) -> None:
 
 def test_the_agent_imports_little() -> None:
     forbidden = ["pyarrow", "hydra", "omegaconf", "rich", "numpy", "simso", "yaml", "filelock"]
+    forbidden += ["xmltodict", "xml.sax", "urllib.request", "ssl"]
     code = (
         "import sys, taskgen_run.taskloader.__main__; "
         f"print([name for name in {forbidden!r} if name in sys.modules])"
