@@ -190,6 +190,15 @@ def parents() -> dict[int, int]:
     return found
 
 
+def children() -> list[int]:
+    """The children of this process, which has one thread only; zombies included."""
+    try:
+        with open("/proc/thread-self/children", "rb") as file:  # noqa: PTH123 - a light import
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [pid for pid, parent in parents().items() if parent == os.getpid()]
+
+
 def descendants(ancestor: int) -> set[int]:
     """The processes below `ancestor`. While there are new ones, some may be missing."""
     children: dict[int, list[int]] = {}

@@ -31,9 +31,8 @@ def kill_orphans(spared: Collection[int], marks: Collection[bytes]) -> None:
     Whom a process belongs to is in the environment it was started with; one that hides it belongs
     to nobody.
     """
-    parent_of_jobs = os.getpid()
-    for pid, parent in linux.parents().items():
-        if parent != parent_of_jobs or pid in spared:
+    for pid in linux.children():
+        if pid in spared:
             continue
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - a light import
