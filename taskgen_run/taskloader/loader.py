@@ -39,8 +39,9 @@ from taskgen_run.taskloader.policies import policies
 
 log = logging.getLogger("taskloader")
 
-LEAD_NS = 10_000_000
-"""How long before its release the process of a job is made."""
+LEAD_NS = 9_500_000
+"""How long before its release the process of a job is made: no whole ms, as others are released at
+whole ones."""
 
 
 class Loader:

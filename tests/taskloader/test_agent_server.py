@@ -330,3 +330,11 @@ def test_the_agent_imports_little() -> None:
         timeout=60,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_a_target_needs_python_alone(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-m", "taskgen_run.taskloader", "--help"],
+        env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
