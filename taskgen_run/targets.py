@@ -39,7 +39,11 @@ QUEUE_SIZE = 1024
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
-"""Seconds before a host that did not answer or failed is asked again; doubled each time."""
+"""Seconds before a host that did not answer or failed is asked again; doubled each time, up to the
+longest, or a quarter of `available_timeout` if that is less."""
+
+NAMED = 3
+"""How many of the hosts that answer and cannot be used are named in the log."""
 
 STOP_SECONDS = 10.0
 """For how long sessions are waited for when a run is stopped."""
@@ -109,6 +113,8 @@ class Targets:
         self._session_ended = threading.Condition(self._mutex)
         self._alive_at = time.monotonic()
         self._asked = 0
+        self._unusable = 0
+        self._last_problem = ""
         self._running: dict[int, tuple[Try, str]] = {}
         self._threads: set[threading.Thread] = set()
         self._spawn(self._probe, "probing")
@@ -131,11 +137,10 @@ class Targets:
                 with self.interrupts.allowed():
                     report = self._reports.get(timeout=TICK)
             except queue.Empty:
-                if self._work.closed and not self._threads_alive():
-                    if self._reports.empty():
-                        return
-                else:
+                if not self._work.closed:
                     self._check_hosts()
+                elif not self._threads_alive() and self._reports.empty():
+                    return
             else:
                 report()
 
@@ -145,25 +150,33 @@ class Targets:
 
     def _check_hosts(self) -> None:
         """Raise TargetError when nobody is there, or comes, to do the work."""
+        problem = self._hopelessness()
+        if problem and self._reports.empty():  # else somebody was there just now
+            raise TargetError(f"targets: {problem}, the same command continues")
+
+    def _hopelessness(self) -> str:
         with self._mutex:
-            if self._sessions:
-                return
+            if self._work.hosts:
+                return ""
             aside = sum(host.aside for host in self._hosts.values())
             waited = time.monotonic() - self._alive_at
         if aside == self.targets.count:
-            raise TargetError(
-                f"targets: all {aside} hosts of {self.targets} were put aside after "
-                f"{self.bounds.restarts} restarts each; look at them, the same command continues"
+            return (
+                f"all {aside} hosts of {self.targets} were put aside after "
+                f"{self.bounds.restarts} restarts each; look at them"
             )
-        if waited > self.bounds.available_timeout:
-            raise TargetError(
-                f"targets: no host of {self.targets} was available for "
-                f"{self.bounds.available_timeout:g} s (available_timeout); start one, the same "
-                "command continues"
-            )
+        if waited <= self.bounds.available_timeout:
+            return ""
+        last = f", {self._last_problem}" if self._last_problem else ""
+        return (
+            f"no host of {self.targets} was available for {self.bounds.available_timeout:g} s "
+            f"(available_timeout){last}; start one"
+        )
 
     def _end(self) -> None:
         """Let all threads end, within a bounded time."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._work.close()
         with self._mutex:
@@ -205,24 +218,26 @@ class Targets:
     def _probe(self) -> None:
         """Find hosts for work that nobody has taken, until there is none."""
         delay = FIRST_DELAY
-        while not self._stop.is_set():
-            waiting = self._work.take()
-            if waiting is None:
-                return
-            self._work.again(waiting)
+        while self._work.wait():
             self._asked = 0
             found = False
             for host in self.session.available(
                 self._candidates(), self.port, self.bounds.probe_timeout
             ):
-                first = self._slot_and_work()
-                if first is None:
-                    return
-                found = True
-                self._begin(host, first)
+                self._wait_for_slot()
+                first = self._work.take(host, timeout=0)
+                if first is not None:
+                    found = True
+                    self._begin(host, first)
+                elif not self._work.waits:
+                    break
             dead = self._asked and not found
-            delay = min(2 * delay, LONGEST_DELAY) if dead else FIRST_DELAY
-            self._stop.wait(delay)
+            delay = min(2 * delay, self._longest_delay) if dead else FIRST_DELAY
+            self._work.closes_within(delay)
+
+    @property
+    def _longest_delay(self) -> float:
+        return min(LONGEST_DELAY, self.bounds.available_timeout / 4)
 
     def _candidates(self) -> Iterator[str]:
         for host in self.targets:
@@ -233,12 +248,11 @@ class Targets:
                 self._asked += 1
                 yield host
 
-    def _slot_and_work(self) -> Try | None:
-        """An attempt for one more session, once there may be one; None when there is no work."""
+    def _wait_for_slot(self) -> None:
+        """Wait until there may be one more session."""
         with self._session_ended:
             while self._sessions >= self.bounds.max_sessions and not self._stop.is_set():
                 self._session_ended.wait(TICK)
-        return self._work.take()
 
     def _begin(self, host: str, first: Try) -> None:
         with self._mutex:
@@ -256,7 +270,6 @@ class Targets:
             session = self._connected(host, lock, known, first)
             if session is not None:
                 self._drive(session, host, known, first)
-                self._alive_at = time.monotonic()
         finally:
             lock.release()
             with self._session_ended:
@@ -277,18 +290,28 @@ class Targets:
             if not isinstance(problem, TargetError):
                 self._fail(first, host, problem)
                 return None
-            log.info("%s cannot be used now: %s", host, one_line(problem))
+            self._put_off(host, known, problem)
             self._work.again(first)
-            self._rest(known)
             return None
+
+    def _put_off(self, host: str, known: _Host, problem: TargetError) -> None:
+        self._rest(known)
+        self._last_problem = f"{host} answers and cannot be used: {one_line(problem)}"
+        with self._mutex:
+            self._unusable += 1
+            number = self._unusable
+        log.log(logging.INFO if number <= NAMED else logging.DEBUG, "%s", self._last_problem)
+        if number == NAMED:
+            log.info("there may be more of them, which are not named")
 
     def _rest(self, known: _Host) -> None:
         known.failures_in_a_row += 1
-        delay = min(FIRST_DELAY * 2**known.failures_in_a_row, LONGEST_DELAY)
+        delay = min(FIRST_DELAY * 2**known.failures_in_a_row, self._longest_delay)
         known.not_before = time.monotonic() + delay
 
     def _drive(self, session: AbstractSession, host: str, known: _Host, first: Try) -> None:
         item: Try | None = first
+        self._work.join(host)
         try:
             while item is not None:
                 problem = self._attempt(session, host, item)
@@ -297,8 +320,10 @@ class Targets:
                 elif isinstance(problem, TargetError | InfrastructureError):
                     self._restart_later(host, known, problem)
                     return
-                item = None if self._stop.is_set() else self._work.take()
+                item = None if self._stop.is_set() else self._work.take(host)
         finally:
+            self._alive_at = time.monotonic()
+            self._work.leave(host)
             close(session, host)
 
     def _restart_later(self, host: str, known: _Host, problem: TaskgenError) -> None:
@@ -335,7 +360,7 @@ class Targets:
                     *(taskset.variant, host, attempt + 1, self.bounds.attempts),
                     one_line(problem),
                 )
-                self._work.again(Try(taskset, attempt + 1))
+                self._work.again(Try(taskset, attempt + 1, item.failed_on | {host}))
             else:
                 self._fail(item, host, problem)
             return problem
