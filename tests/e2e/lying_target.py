@@ -1,10 +1,11 @@
 """A target that lies: a proxy in front of an agent, as a process of its own.
 
 ``python lying_target.py HOST PORT AGENT_PORT LIE`` listens on HOST, hands on what the client and
-the agent on HOST say, one client at a time, and changes some of it:
+the agent on HOST say, one client at a time. From the second time on that the agent tells how the
+tasks run, some of it is changed:
 
-garbage       bytes that are no message, instead of what the agent tells once its tasks run
-size          a profile of four gigabytes, likewise
+garbage       bytes that are no message
+size          the size of a message is said to be four gigabytes
 unknown_task  the events are about a task that nobody has sent
 early_end     jobs end before they have started
 upload        nothing is changed, but the connection is closed in the middle of the upload
@@ -48,7 +49,7 @@ def main(host: str, port: str, agent_port: str, lie: str) -> None:
 
 def _hand_on(client: socket.socket, agent: socket.socket, lie: str) -> None:
     begins = encode(Start())
-    uploaded, started = 0, False
+    uploaded, told, started = 0, 0, False
     with selectors.DefaultSelector() as selector:
         for end in (client, agent):
             selector.register(end, selectors.EVENT_READ)
@@ -58,7 +59,8 @@ def _hand_on(client: socket.socket, agent: socket.socket, lie: str) -> None:
                 if not data:
                     return
                 if key.fileobj is agent:
-                    client.sendall(LIES[lie](data) if started else data)
+                    told += started
+                    client.sendall(LIES[lie](data) if told > 1 else data)
                     continue
                 uploaded += len(data)
                 if lie == "upload" and uploaded > UPLOADED:
