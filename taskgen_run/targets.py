@@ -23,7 +23,7 @@ from taskgen_run.errors import (
     TaskgenError,
     one_line,
 )
-from taskgen_run.hostlock import HostLock
+from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.monitor import AbstractMonitor
@@ -43,7 +43,9 @@ LONGEST_DELAY = 30.0
 longest, or a quarter of `available_timeout` if that is less."""
 
 NAMED = 3
-"""How many of the hosts that answer and cannot be used are named in the log."""
+"""How many of the hosts that cannot be used are named in the log."""
+
+DRIVEN = "another experiment drives it"
 
 STOP_SECONDS = 10.0
 """For how long sessions are waited for when a run is stopped."""
@@ -113,7 +115,7 @@ class Targets:
         self._session_ended = threading.Condition(self._mutex)
         self._alive_at = time.monotonic()
         self._asked = 0
-        self._unusable = 0
+        self._unusable: set[str] = set()
         self._last_problem = ""
         self._running: dict[int, tuple[Try, str]] = {}
         self._threads: set[threading.Thread] = set()
@@ -167,10 +169,10 @@ class Targets:
             )
         if waited <= self.bounds.available_timeout:
             return ""
-        last = f", {self._last_problem}" if self._last_problem else ""
+        advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
         return (
             f"no host of {self.targets} was available for {self.bounds.available_timeout:g} s "
-            f"(available_timeout){last}; start one"
+            f"(available_timeout); {advice}"
         )
 
     def _end(self) -> None:
@@ -240,13 +242,19 @@ class Targets:
         return min(LONGEST_DELAY, self.bounds.available_timeout / 4)
 
     def _candidates(self) -> Iterator[str]:
+        own = {host for host, known in self._hosts.items() if known.busy}
+        locked = locked_hosts(self.port) - own  # in this order, as only this thread makes sessions
         for host in self.targets:
             if self._stop.is_set():
                 return
             known = self._hosts.get(host)
-            if known is None or known.may_be_asked:
-                self._asked += 1
-                yield host
+            if known is not None and not known.may_be_asked:
+                continue
+            if host in locked:  # not even asked: a target may take only one connection
+                self._tell_unusable(host, DRIVEN)
+                continue
+            self._asked += 1
+            yield host
 
     def _wait_for_slot(self) -> None:
         """Wait until there may be one more session."""
@@ -283,26 +291,27 @@ class Targets:
         """A session on the host; None if it cannot be had now, which uses up no attempt."""
         try:
             if not lock.acquire():
-                raise TargetError("another experiment drives it")
+                raise TargetError(DRIVEN)
             return self.connect(host)
         except Exception as error:
             problem = blame(error, "connecting")
             if not isinstance(problem, TargetError):
                 self._fail(first, host, problem)
                 return None
-            self._put_off(host, known, problem)
+            self._tell_unusable(host, one_line(problem))
             self._work.again(first)
+            self._rest(known)
             return None
 
-    def _put_off(self, host: str, known: _Host, problem: TargetError) -> None:
-        self._rest(known)
-        self._last_problem = f"{host} answers and cannot be used: {one_line(problem)}"
+    def _tell_unusable(self, host: str, why: str) -> None:
+        """Keep why a host cannot be used, and log it: of the first hosts, and once."""
+        self._last_problem = problem = f"{host} cannot be used: {why}"
         with self._mutex:
-            self._unusable += 1
-            number = self._unusable
-        log.log(logging.INFO if number <= NAMED else logging.DEBUG, "%s", self._last_problem)
-        if number == NAMED:
-            log.info("there may be more of them, which are not named")
+            if host in self._unusable or len(self._unusable) == NAMED:
+                return
+            self._unusable.add(host)
+            also = ", and perhaps others" if len(self._unusable) == NAMED else ""
+        log.info("%s%s", problem, also)
 
     def _rest(self, known: _Host) -> None:
         known.failures_in_a_row += 1
@@ -312,6 +321,7 @@ class Targets:
     def _drive(self, session: AbstractSession, host: str, known: _Host, first: Try) -> None:
         item: Try | None = first
         self._work.join(host)
+        self._last_problem = ""
         try:
             while item is not None:
                 problem = self._attempt(session, host, item)
