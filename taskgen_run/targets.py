@@ -9,14 +9,14 @@ and targets are held back by TCP.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from taskgen_run.driving import Step, blame, close, drive
+from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
     TargetError,
@@ -27,15 +27,22 @@ from taskgen_run.hostlock import HostLock
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.reports import Reports
 from taskgen_run.session import AbstractSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
 from taskgen_run.work import Try, Work
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from taskgen_run.job import JobBatch
+
 log = logging.getLogger(__name__)
 
-QUEUE_SIZE = 1024
-"""Reports that may wait for the monitor before sessions have to."""
+WAITING_REPORTS = 2**10
+WAITING_JOBS = 2**17
+"""How much may wait for the monitor before sessions have to."""
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
@@ -101,7 +108,7 @@ class Targets:
         a monitor or the stream of variants raises.
         """
         self._work = Work(variants)
-        self._reports: queue.Queue[Report] = queue.Queue(QUEUE_SIZE)
+        self._reports: Reports[Report] = Reports(WAITING_REPORTS, WAITING_JOBS)
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self._hosts: dict[str, _Host] = {}
@@ -127,17 +134,16 @@ class Targets:
     def _watch(self) -> None:
         """Tell the monitor what is reported, until all is done."""
         while True:
-            try:
-                with self.interrupts.allowed():
-                    report = self._reports.get(timeout=TICK)
-            except queue.Empty:
-                if self._work.closed and not self._threads_alive():
-                    if self._reports.empty():
-                        return
-                else:
-                    self._check_hosts()
-            else:
-                report()
+            with self.interrupts.allowed():
+                reported = self._reports.wait(TICK)
+            if reported:
+                for report in self._reports.take():
+                    self.interrupts.check()
+                    report()
+            elif not self._work.closed or self._threads_alive():
+                self._check_hosts()
+            elif not self._reports:
+                return
 
     def _threads_alive(self) -> bool:
         with self._mutex:
@@ -191,14 +197,11 @@ class Targets:
             self._threads.add(thread)
             thread.start()
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: Report, jobs: int = 0) -> None:
         """Queue a report, waiting while there are too many; dropped once the run is ending."""
         while not self._stop.is_set():
-            try:
-                self._reports.put(report, timeout=TICK)
-            except queue.Full:
-                continue
-            return
+            if self._reports.put(report, jobs, TICK):
+                return
 
     # ---- probing ----
 
@@ -321,8 +324,9 @@ class Targets:
             declared=self.declared,
         )
         try:
-            for step in steps:
-                self._tell(lambda step=step: self._stepped(step))  # type: ignore[misc]
+            for jobs, segments in steps:
+                if jobs is not None or segments is not None:
+                    self._tell(partial(self._stepped, jobs, segments), len(jobs or ()))
                 if self._stop.is_set():
                     session.stop()
                     return None
@@ -340,12 +344,12 @@ class Targets:
                 self._fail(item, host, problem)
             return problem
         self._tell(lambda: self._ended(item, host, None))
-        self._work.done()
+        self._work.done(item)
         return None
 
     def _fail(self, item: Try, host: str, problem: TaskgenError) -> None:
         self._tell(lambda: self._ended(item, host, problem))
-        self._work.done()
+        self._work.done(item)
 
     # ---- told to the monitor, in the caller's thread ----
 
@@ -353,8 +357,7 @@ class Targets:
         self._running[item.taskset.variant] = item, host
         self.monitor.on_start(item.taskset, host, item.attempt)
 
-    def _stepped(self, step: Step) -> None:
-        jobs, segments = step
+    def _stepped(self, jobs: JobBatch | None, segments: pa.RecordBatch | None) -> None:
         if jobs is not None:
             self.monitor.on_jobs(jobs)
         if segments is not None:

@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 from taskgen_run.taskset import TaskSet
 
+AHEAD = 64
+"""How many variants are taken from the stream at a time at most …"""
+
+AHEAD_SECONDS = 0.001
+"""… and for how long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Try:
@@ -20,58 +26,71 @@ class Try:
 
 
 class Work:
-    """The variants that have to be done: a lazy stream, and what came back from it."""
+    """The variants that have to be done: a lazy stream, and what came back from it.
+
+    Threads that take work all the time must not meet at a lock: each would wait for the next one
+    to be scheduled. So they do with single operations on a deque and a set, and the lock is for
+    those who refill them, or wait.
+    """
 
     def __init__(self, variants: Iterator[TaskSet]) -> None:
         self._variants = variants
-        self._again: deque[Try] = deque()
-        self._in_flight = 0
+        self._ready: deque[Try] = deque()
+        self._undone: set[int] = set()  # numbers of the variants that were taken from the stream
+        self._is_exhausted = False
         self._changed = threading.Condition()
         self._closed = False
         self.error: Exception | None = None
 
-    def take(self, timeout: float | None = None) -> Try | None:
-        """The next attempt; None when all is done or closed, or nothing came in time."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while not self._closed:
-                if self._again:
-                    self._in_flight += 1
-                    return self._again.popleft()
-                taskset = self._next()
-                if taskset is not None:
-                    self._in_flight += 1
-                    return Try(taskset, 0)
-                if self._in_flight == 0:
-                    self._closed = True
-                    self._changed.notify_all()
-                    break
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    break
-                self._changed.wait(left)
-            return None
+    def take(self) -> Try | None:
+        """The next attempt, what came back first; None when all is done or closed.
 
-    def _next(self) -> TaskSet | None:
+        Waits while all that is left is being done by others, as it may come back.
+        """
+        while not self._closed:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                self._refill()
+        return None
+
+    def _refill(self) -> None:
+        """Wait until something is ready, or all is done."""
+        with self._changed:
+            if not self._is_exhausted and not self._ready:
+                self._read_ahead()
+            self._close_if_done()
+            while not (self._ready or self._closed) and self._is_exhausted:
+                self._changed.wait()
+
+    def _read_ahead(self) -> None:
+        end = time.monotonic() + AHEAD_SECONDS
         try:
-            return next(self._variants, None)
+            for taskset in self._variants:
+                self._undone.add(taskset.variant)
+                self._ready.append(Try(taskset, 0))
+                if len(self._ready) >= AHEAD or time.monotonic() >= end:
+                    return
         except Exception as error:  # a task set is a plug-in: whatever its variants raise
             self.error = error
-            self._variants = iter(())
-            return None
+        self._is_exhausted = True
 
-    def done(self) -> None:
+    def done(self, item: Try) -> None:
         """An attempt has come to its end, and its variant with it."""
-        with self._changed:
-            self._in_flight -= 1
-            self._changed.notify_all()
+        self._undone.discard(item.taskset.variant)
+        if self._is_exhausted and not self._undone:
+            with self._changed:
+                self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._is_exhausted and not self._undone:
+            self.close()
 
     def again(self, item: Try) -> None:
         """An attempt has to be made, or made again, by another session."""
         with self._changed:
-            self._in_flight -= 1
-            self._again.append(item)
-            self._changed.notify_all()
+            self._ready.appendleft(item)
+            self._changed.notify()
 
     def close(self) -> None:
         """Let everybody who waits for work go."""
