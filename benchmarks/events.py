@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -199,17 +200,16 @@ def script(port: int, variants: int, jobs: int, directory: Path) -> Path:
     descriptions = next(taskset(1, jobs).variants()).to_xml().encode()
     clear, start = u32.pack(0xDE6), u32.pack(0x514DE5)
     send = u32.pack(0xDE5) + u32.pack(len(descriptions)) + descriptions
-    schema = pa.schema(
-        [
-            ("taskset", pa.int64()),
-            ("host", pa.string()),
-            ("task", pa.int32()),
-            ("job", pa.int64()),
-            ("start_ns", pa.int64()),
-            ("end_ns", pa.int64()),
-            ("outcome", pa.string()),
-        ]
-    )
+    columns: list[pa.Field[Any]] = [
+        pa.field("taskset", pa.int64()),
+        pa.field("host", pa.string()),
+        pa.field("task", pa.int32()),
+        pa.field("job", pa.int64()),
+        pa.field("start_ns", pa.int64()),
+        pa.field("end_ns", pa.int64()),
+        pa.field("outcome", pa.string()),
+    ]
+    schema = pa.schema(columns)
     file, mutex = directory / "jobs.parquet", threading.Lock()
 
     def run(number: int, writer: pq.ParquetWriter) -> None:
@@ -220,7 +220,7 @@ def script(port: int, variants: int, jobs: int, directory: Path) -> Path:
         ):
             for variant in range(number, variants * TARGETS, TARGETS):
                 connection.sendall(clear + send + start)
-                rows, started, counts = [], dict[int, int](), [0] * TASKS
+                rows, started, counts = list[Any](), dict[int, int](), [0] * TASKS
                 while len(rows) < jobs:
                     (size,) = u32.unpack(read.read(4))
                     for event in ET.fromstring(read.read(size)).iter("event"):
@@ -236,9 +236,9 @@ def script(port: int, variants: int, jobs: int, directory: Path) -> Path:
                             rows.append(
                                 (variant, host, task, job, started.pop(task), ns, "finished")
                             )
-                columns = [list(column) for column in zip(*rows, strict=True)]
+                values = [pa.array(column) for column in zip(*rows, strict=True)]
                 with mutex:
-                    writer.write_table(pa.table(columns, schema=schema))
+                    writer.write_table(pa.table(values, schema.names).cast(schema))
 
     with pq.ParquetWriter(file, schema) as writer:
         threads = [threading.Thread(target=run, args=(n, writer)) for n in range(TARGETS)]
@@ -254,7 +254,7 @@ def check(file: Path, variants: int, jobs: int) -> None:
     table = pq.read_table(file)
     ends = sum(number * PERIOD_MS + 4 for number in range(jobs // TASKS)) * TASKS * MS
     expected = (variants * TARGETS * jobs, variants * TARGETS * ends)
-    finished = table.filter(pc.equal(table["outcome"].cast(pa.string()), "finished"))
+    finished = table.filter(pc.equal(table["outcome"].cast(pa.string()), pa.scalar("finished")))
     found = (finished.num_rows, pc.sum(finished["end_ns"]).as_py())
     if found != expected or table.num_rows != expected[0]:
         sys.exit(f"{file}: must have {expected[0]} finished jobs, has {found[0]}")

@@ -99,10 +99,10 @@ class JobBatch:
     @classmethod
     def from_jobs(cls, jobs: Iterable[Job], *, taskset: int, attempt: int, host: str) -> JobBatch:
         """Batch the `jobs` of one attempt at one variant, `taskset`, on `host`."""
-        observed = list(map(_observed, jobs))
-        count = len(observed)
-        values = dict(zip(_OBSERVED, zip(*observed, strict=True), strict=True))
-        outcomes = map(_OUTCOME_INDEX.__getitem__, values.pop("outcome", ()))
+        rows = list(map(_observed, jobs))
+        count = len(rows)
+        values = dict(zip(_OBSERVED, zip(*rows, strict=True), strict=True)) if rows else {}
+        outcomes = map(_OUTCOME_INDEX.__getitem__, values.get("outcome", ()))
         columns: dict[str, pa.Array[Any]] = {
             "taskset": pa.repeat(pa.scalar(taskset, pa.int64()), count),
             "attempt": pa.repeat(pa.scalar(attempt, pa.int32()), count),
