@@ -9,14 +9,14 @@ and targets are held back by TCP.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from taskgen_run.driving import Step, blame, close, drive
+from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
     TargetError,
@@ -27,24 +27,30 @@ from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.reports import Reports
 from taskgen_run.session import AbstractSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
 from taskgen_run.work import Try, Work
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from taskgen_run.job import JobBatch
+
 log = logging.getLogger(__name__)
 
-QUEUE_SIZE = 1024
-"""Reports that may wait for the monitor before sessions have to."""
+WAITING_REPORTS = 2**10
+WAITING_JOBS = 2**17
+"""How much may wait for the monitor before sessions have to."""
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 """Seconds before a host that did not answer or failed is asked again; doubled each time, up to the
-longest, or a quarter of `available_timeout` if that is less."""
+longest and a quarter of `available_timeout`."""
 
 NAMED = 3
 """How many of the hosts that cannot be used are named in the log."""
-
 DRIVEN = "another experiment drives it"
 
 STOP_SECONDS = 10.0
@@ -107,7 +113,7 @@ class Targets:
         a monitor or the stream of variants raises.
         """
         self._work = Work(variants)
-        self._reports: queue.Queue[Report] = queue.Queue(QUEUE_SIZE)
+        self._reports: Reports[Report] = Reports(WAITING_REPORTS, WAITING_JOBS)
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self._hosts: dict[str, _Host] = {}
@@ -115,7 +121,7 @@ class Targets:
         self._session_ended = threading.Condition(self._mutex)
         self._alive_at = time.monotonic()
         self._asked = 0
-        self._unusable: set[str] = set()
+        self._named: set[str] = set()
         self._last_problem = ""
         self._running: dict[int, tuple[Try, str]] = {}
         self._threads: set[threading.Thread] = set()
@@ -135,45 +141,36 @@ class Targets:
     def _watch(self) -> None:
         """Tell the monitor what is reported, until all is done."""
         while True:
-            try:
-                with self.interrupts.allowed():
-                    report = self._reports.get(timeout=TICK)
-            except queue.Empty:
-                if not self._work.closed:
-                    self._check_hosts()
-                elif not self._threads_alive() and self._reports.empty():
-                    return
-            else:
-                report()
-
-    def _threads_alive(self) -> bool:
-        with self._mutex:
-            return bool(self._threads)
+            with self.interrupts.allowed():
+                reported = self._reports.wait(TICK)
+            if reported:
+                for report in self._reports.take():
+                    self.interrupts.check()
+                    report()
+            elif not self._work.closed:
+                self._check_hosts()
+            elif not (self._threads or self._reports):
+                return
 
     def _check_hosts(self) -> None:
         """Raise TargetError when nobody is there, or comes, to do the work."""
-        problem = self._hopelessness()
-        if problem and self._reports.empty():  # else somebody was there just now
-            raise TargetError(f"targets: {problem}, the same command continues")
-
-    def _hopelessness(self) -> str:
         with self._mutex:
-            if self._work.hosts:
-                return ""
             aside = sum(host.aside for host in self._hosts.values())
             waited = time.monotonic() - self._alive_at
+        if self._work.hosts or self._reports:  # somebody is there, or was until just now
+            return
         if aside == self.targets.count:
-            return (
-                f"all {aside} hosts of {self.targets} were put aside after "
-                f"{self.bounds.restarts} restarts each; look at them"
+            raise TargetError(
+                f"targets: all {aside} hosts of {self.targets} were put aside after "
+                f"{self.bounds.restarts} restarts each; look at them, the same command continues"
             )
-        if waited <= self.bounds.available_timeout:
-            return ""
-        advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
-        return (
-            f"no host of {self.targets} was available for {self.bounds.available_timeout:g} s "
-            f"(available_timeout); {advice}"
-        )
+        if waited > self.bounds.available_timeout:
+            advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
+            raise TargetError(
+                f"targets: no host of {self.targets} was available for "
+                f"{self.bounds.available_timeout:g} s (available_timeout); {advice}, the same "
+                "command continues"
+            )
 
     def _end(self) -> None:
         """Let all threads end, within a bounded time."""
@@ -195,8 +192,7 @@ class Targets:
             try:
                 call(*args)
             except Exception as error:
-                failure = error
-                self._tell(lambda: _raise(failure))
+                self._tell(partial(_raise, error))
             finally:
                 with self._mutex:
                     self._threads.discard(thread)
@@ -206,14 +202,11 @@ class Targets:
             self._threads.add(thread)
             thread.start()
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: Report, jobs: int = 0) -> None:
         """Queue a report, waiting while there are too many; dropped once the run is ending."""
         while not self._stop.is_set():
-            try:
-                self._reports.put(report, timeout=TICK)
-            except queue.Full:
-                continue
-            return
+            if self._reports.put(report, jobs, TICK):
+                return
 
     # ---- probing ----
 
@@ -227,7 +220,7 @@ class Targets:
                 self._candidates(), self.port, self.bounds.probe_timeout
             ):
                 self._wait_for_slot()
-                first = self._work.take(host, timeout=0)
+                first = self._work.take(host, wait=False)
                 if first is not None:
                     found = True
                     self._begin(host, first)
@@ -307,10 +300,10 @@ class Targets:
         """Keep why a host cannot be used, and log it: of the first hosts, and once."""
         self._last_problem = problem = f"{host} cannot be used: {why}"
         with self._mutex:
-            if host in self._unusable or len(self._unusable) == NAMED:
+            if host in self._named or len(self._named) == NAMED:
                 return
-            self._unusable.add(host)
-            also = ", and perhaps others" if len(self._unusable) == NAMED else ""
+            self._named.add(host)
+            also = ", and perhaps others" if len(self._named) == NAMED else ""
         log.info("%s%s", problem, also)
 
     def _rest(self, known: _Host) -> None:
@@ -356,8 +349,9 @@ class Targets:
             declared=self.declared,
         )
         try:
-            for step in steps:
-                self._tell(lambda step=step: self._stepped(step))  # type: ignore[misc]
+            for jobs, segments in steps:
+                if jobs is not None or segments is not None:
+                    self._tell(partial(self._stepped, jobs, segments), len(jobs or ()))
                 if self._stop.is_set():
                     session.stop()
                     return None
@@ -375,12 +369,12 @@ class Targets:
                 self._fail(item, host, problem)
             return problem
         self._tell(lambda: self._ended(item, host, None))
-        self._work.done()
+        self._work.done(item)
         return None
 
     def _fail(self, item: Try, host: str, problem: TaskgenError) -> None:
         self._tell(lambda: self._ended(item, host, problem))
-        self._work.done()
+        self._work.done(item)
 
     # ---- told to the monitor, in the caller's thread ----
 
@@ -388,8 +382,7 @@ class Targets:
         self._running[item.taskset.variant] = item, host
         self.monitor.on_start(item.taskset, host, item.attempt)
 
-    def _stepped(self, step: Step) -> None:
-        jobs, segments = step
+    def _stepped(self, jobs: JobBatch | None, segments: pa.RecordBatch | None) -> None:
         if jobs is not None:
             self.monitor.on_jobs(jobs)
         if segments is not None:

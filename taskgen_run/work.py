@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from taskgen_run.taskset import TaskSet
+
+AHEAD = 64
+"""How many variants are taken from the stream at a time at most …"""
+
+AHEAD_SECONDS = 0.001
+"""… and for how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +27,23 @@ class Try:
 
 
 class Work:
-    """The variants that have to be done: a lazy stream, and what came back from it."""
+    """The variants that have to be done: a lazy stream, and what came back from it.
+
+    Threads that take work all the time must not meet at a lock: each would wait for the next one
+    to be scheduled. So they do with single operations on a deque and a set, and the lock is for
+    those who refill them, or wait.
+    """
 
     def __init__(self, variants: Iterator[TaskSet]) -> None:
         self._variants = variants
-        self._next: TaskSet | None = None
-        self._again: list[Try] = []
+        self._ready: deque[Try] = deque()
+        self._failed: list[Try] = []
         self._hosts: set[str] = set()
-        self._in_flight = 0
+        self._undone: set[int] = set()  # numbers of the variants that were taken from the stream
+        self._is_exhausted = False
         self._changed = threading.Condition()
         self._closed = False
         self.error: Exception | None = None
-        """What the stream of variants has raised, which has ended it."""
 
     def join(self, host: str) -> None:
         """A host begins to take attempts."""
@@ -49,51 +61,90 @@ class Work:
         """How many hosts take attempts."""
         return len(self._hosts)
 
-    def take(self, host: str, timeout: float | None = None) -> Try | None:
-        """The next attempt for a host; None when all is done or closed, or nothing came in time.
+    def take(self, host: str, *, wait: bool = True) -> Try | None:
+        """The next attempt for a host, what came back first; None when all is done or closed.
 
-        A variant that has failed on the host is left to the others, if any of them can take it.
+        Waits while all that is left is being done by others, as it may come back. A variant that
+        has failed on the host is left to the others, if there is one on which it has not.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._closed:
+            if self._failed and (item := self._take_failed(host)) is not None:
+                return item
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                if not self._refill(host, wait=wait):
+                    return None
+        return None
+
+    def _take_failed(self, host: str) -> Try | None:
         with self._changed:
-            while self._goes_on():
-                item = self._taken(host)
-                if item is not None:
-                    self._in_flight += 1
-                    return item
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+            position = self._find_failed(host)
+            return None if position is None else self._failed.pop(position)
+
+    def _find_failed(self, host: str) -> int | None:
+        for position, item in enumerate(self._failed):
+            if host not in item.failed_on or self._hosts <= item.failed_on:
+                return position
+        return None
+
+    def _refill(self, host: str, *, wait: bool) -> bool:
+        """Wait until something is ready for the host, or all is done; whether to look again."""
+        with self._changed:
+            self._fill()
+            while wait and not (self._ready or self._closed) and self._is_exhausted:
+                if self._find_failed(host) is not None:
                     break
-                self._changed.wait(left)
-            return None
+                self._changed.wait()
+            return wait or bool(self._ready)
+
+    def _fill(self) -> None:
+        """Make something ready, if the stream has it; close if all is done."""
+        if not self._is_exhausted and not self._ready:
+            self._read_ahead()
+        if self._is_exhausted and not self._undone:
+            self.close()
 
     def wait(self) -> bool:
-        """Wait for an attempt that nobody has taken; False when all is done or closed."""
+        """Wait until there is something that nobody has taken; False when all is done or closed."""
         with self._changed:
-            while self._goes_on():
-                if self._waits():
-                    return True
+            self._fill()
+            while not (self.waits or self._closed):
                 self._changed.wait()
-            return False
+                self._fill()
+            return not self._closed
 
     @property
     def waits(self) -> bool:
-        """Whether there is an attempt that nobody has taken."""
-        with self._changed:
-            return self._waits()
+        """Whether there is something that nobody has taken and that somebody may take at once."""
+        return bool(self._ready or self._failed)
 
-    def done(self) -> None:
+    def _read_ahead(self) -> None:
+        end = time.monotonic() + AHEAD_SECONDS
+        try:
+            for taskset in self._variants:
+                self._undone.add(taskset.variant)
+                self._ready.append(Try(taskset, 0))
+                if len(self._ready) >= AHEAD or time.monotonic() >= end:
+                    return
+        except Exception as error:  # a task set is a plug-in: whatever its variants raise
+            self.error = error
+        self._is_exhausted = True
+
+    def done(self, item: Try) -> None:
         """An attempt has come to its end, and its variant with it."""
-        with self._changed:
-            self._in_flight -= 1
-            self._goes_on()
-            self._changed.notify_all()
+        self._undone.discard(item.taskset.variant)
+        if not self._undone:
+            with self._changed:
+                self._fill()
 
     def again(self, item: Try) -> None:
         """An attempt has to be made, or made again, by another session."""
         with self._changed:
-            self._in_flight -= 1
-            self._again.append(item)
+            if item.failed_on:
+                self._failed.append(item)
+            else:
+                self._ready.appendleft(item)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -111,29 +162,3 @@ class Work:
         """Wait until there is nothing more to do, for so long at most; whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, seconds)
-
-    def _goes_on(self) -> bool:
-        if not (self._closed or self._in_flight or self._waits()):
-            self._closed = True
-            self._changed.notify_all()
-        return not self._closed
-
-    def _waits(self) -> bool:
-        return not self._closed and bool(self._again or self._peek())
-
-    def _taken(self, host: str) -> Try | None:
-        for position, item in enumerate(self._again):
-            if host not in item.failed_on or self._hosts <= item.failed_on:
-                return self._again.pop(position)
-        taskset, self._next = self._peek(), None
-        return None if taskset is None else Try(taskset, 0)
-
-    def _peek(self) -> TaskSet | None:
-        """The next variant of the stream, which stays there."""
-        if self._next is None:
-            try:
-                self._next = next(self._variants, None)
-            except Exception as error:  # a task set is a plug-in: whatever its variants raise
-                self.error = error
-                self._variants = iter(())
-        return self._next
