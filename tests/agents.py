@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -98,20 +98,19 @@ class RunningAgent:
 
 @contextmanager
 def agent(
-    directory: Path, *options: str, address: str = "", environment: Mapping[str, str] | None = None
+    directory: Path, *options: str, address: str = "", temporary: Path | None = None
 ) -> Iterator[RunningAgent]:
-    """An agent that listens; whatever happens, it ends with the block."""
+    """An agent that listens; whatever happens, it ends with the block.
+
+    The directories of its clients lie in `temporary`, if that is given.
+    """
     address = address or fresh_address()
     path = directory / f"agent-{address}-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "taskgen_run.taskloader", "--bind", address, "--port", "0"]
+    environment = {**os.environ, **({"TMPDIR": str(temporary)} if temporary else {})}
     with path.open("w") as log:
         process = subprocess.Popen(
-            [*command, *options],
-            stdout=log,
-            stderr=log,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            [*command, *options], stdout=log, stderr=log, text=True, cwd=ROOT, env=environment
         )
     try:
         port: list[str] = []

@@ -63,7 +63,7 @@ def agents(directory: Path, *hosts: str, port: int = PORT) -> Iterator[list[Runn
                     directory,
                     *("--port", str(port)),
                     address=host,
-                    environment={"TMPDIR": str(temporary)},
+                    temporary=temporary,
                 )
             )
             for host in hosts
@@ -180,15 +180,16 @@ def catch(target: RunningAgent) -> None:
 
 
 def freeze(target: RunningAgent) -> None:
-    """Stop the agent and its jobs while it is in the middle of a variant."""
+    """Stop the agent and all that it has started while it is in the middle of a variant."""
     catch(target)
-    for job in target.descendants():
-        job.send_signal(signal.SIGSTOP)
+    for process in psutil.Process(target.process.pid).children(recursive=True):
+        process.send_signal(signal.SIGSTOP)
 
 
 def release(target: RunningAgent) -> None:
-    """Let a frozen agent and its jobs go on."""
-    for process in [*target.descendants(), psutil.Process(target.process.pid)]:
+    """Let a frozen agent and all that it has started go on."""
+    agent_process = psutil.Process(target.process.pid)
+    for process in [*agent_process.children(recursive=True), agent_process]:
         process.send_signal(signal.SIGCONT)
 
 
