@@ -49,12 +49,14 @@ LONGEST_DELAY = 30.0
 """Seconds before a host that did not answer or failed is asked again; doubled each time, up to the
 longest and a quarter of `available_timeout`."""
 
-NAMED = 3
-"""How many of the hosts that cannot be used are named in the log."""
+NAMED = 3  # of the hosts that cannot be used, in the log
 DRIVEN = "another experiment drives it"
 
 STOP_SECONDS = 10.0
 """For how long sessions are waited for when a run is stopped."""
+
+IDLE_SECONDS = 1.0
+"""For how long a session without work waits for some before it gives its host back."""
 
 TICK = 0.1
 """Seconds between two looks at the clock while nothing is reported."""
@@ -220,7 +222,7 @@ class Targets:
                 self._candidates(), self.port, self.bounds.probe_timeout
             ):
                 self._wait_for_slot()
-                first = self._work.take(host, wait=False)
+                first = self._work.take(host, 0)
                 if first is not None:
                     found = True
                     self._begin(host, first)
@@ -323,7 +325,7 @@ class Targets:
                 elif isinstance(problem, TargetError | InfrastructureError):
                     self._restart_later(host, known, problem)
                     return
-                item = None if self._stop.is_set() else self._work.take(host)
+                item = self._work.take(host, IDLE_SECONDS)
         finally:
             self._alive_at = time.monotonic()
             self._work.leave(host)

@@ -61,19 +61,21 @@ class Work:
         """How many hosts take attempts."""
         return len(self._hosts)
 
-    def take(self, host: str, *, wait: bool = True) -> Try | None:
+    def take(self, host: str, timeout: float) -> Try | None:
         """The next attempt for a host, what came back first; None when all is done or closed.
 
-        Waits while all that is left is being done by others, as it may come back. A variant that
-        has failed on the host is left to the others, if there is one on which it has not.
+        While all that is left is being done by others, waits for up to `timeout` seconds, as it
+        may come back. A variant that has failed on the host is left to the others, if there is one
+        on which it has not.
         """
+        deadline = time.monotonic() + timeout
         while not self._closed:
             if self._failed and (item := self._take_failed(host)) is not None:
                 return item
             try:
                 return self._ready.popleft()
             except IndexError:
-                if not self._refill(host, wait=wait):
+                if not self._refill(host, deadline):
                     return None
         return None
 
@@ -88,15 +90,16 @@ class Work:
                 return position
         return None
 
-    def _refill(self, host: str, *, wait: bool) -> bool:
-        """Wait until something is ready for the host, or all is done; whether to look again."""
+    def _refill(self, host: str, deadline: float) -> bool:
+        """Wait until something is ready for the host; False if all is done, or it is too late."""
         with self._changed:
             self._fill()
-            while wait and not (self._ready or self._closed) and self._is_exhausted:
-                if self._find_failed(host) is not None:
-                    break
-                self._changed.wait()
-            return wait or bool(self._ready)
+            while not (self._ready or self._closed or self._find_failed(host) is not None):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+            return not self._closed
 
     def _fill(self) -> None:
         """Make something ready, if the stream has it; close if all is done."""

@@ -18,7 +18,7 @@ def _variants(count: int) -> Iterator[TaskSet]:
 
 def _numbers(work: Work) -> list[int]:
     numbers = []
-    while (item := work.take("")) is not None:
+    while (item := work.take("", 30)) is not None:
         numbers.append(item.taskset.variant)
         work.done(item)
     return numbers
@@ -32,7 +32,7 @@ def test_work_comes_in_order_and_ends() -> None:
 
 def test_work_of_nothing_ends_at_once() -> None:
     work = Work(iter(()))
-    assert work.take("") is None
+    assert work.take("", 30) is None
     assert work.closed
 
 
@@ -41,7 +41,7 @@ def test_many_threads_do_every_variant_once_though_they_give_some_back() -> None
     finished: list[int] = []
 
     def serve() -> None:
-        while (item := work.take("")) is not None:
+        while (item := work.take("", 30)) is not None:
             if item.taskset.variant % 7 == 0 and item.attempt == 0:
                 work.again(Try(item.taskset, 1))
             else:
@@ -60,20 +60,20 @@ def test_many_threads_do_every_variant_once_though_they_give_some_back() -> None
 
 def test_what_came_back_is_taken_first() -> None:
     work = Work(_variants(3))
-    first = work.take("")
+    first = work.take("", 30)
     assert first is not None
     work.again(Try(first.taskset, 1))
-    again = work.take("")
+    again = work.take("", 30)
     assert again is not None
     assert (again.taskset.variant, again.attempt) == (0, 1)
 
 
 def test_the_last_one_is_waited_for_as_it_may_come_back() -> None:
     work = Work(_variants(1))
-    item = work.take("")
+    item = work.take("", 30)
     assert item is not None
     taken: list[Try | None] = []
-    thread = threading.Thread(target=lambda: taken.append(work.take("")), daemon=True)
+    thread = threading.Thread(target=lambda: taken.append(work.take("", 30)), daemon=True)
     thread.start()
     time.sleep(0.05)
     assert thread.is_alive()
@@ -81,13 +81,13 @@ def test_the_last_one_is_waited_for_as_it_may_come_back() -> None:
     thread.join(5)
     assert taken == [item]
     work.done(item)
-    assert work.take("") is None
+    assert work.take("", 30) is None
 
 
 def test_closing_lets_those_go_who_wait() -> None:
     work = Work(_variants(1))
-    work.take("")
-    thread = threading.Thread(target=work.take, args=("",), daemon=True)
+    work.take("", 30)
+    thread = threading.Thread(target=work.take, args=("", 30), daemon=True)
     thread.start()
     time.sleep(0.05)
     work.close()
@@ -107,7 +107,7 @@ def test_an_endless_stream_is_read_no_further_than_a_little_ahead() -> None:
 
     work = Work(endless())
     for _ in range(3 * AHEAD):
-        item = work.take("")
+        item = work.take("", 30)
         assert item is not None
         work.done(item)
     assert len(drawn) <= 4 * AHEAD
@@ -120,7 +120,7 @@ def test_a_slow_stream_is_not_waited_for_longer_than_for_one_variant() -> None:
             yield taskset
 
     before = time.monotonic()
-    assert Work(slow()).take("") is not None
+    assert Work(slow()).take("", 30) is not None
     assert time.monotonic() - before < 1.0
 
 
@@ -141,7 +141,7 @@ def test_the_end_of_the_stream_is_found_wherever_reading_ahead_stops(count: int)
 
 def _failed_once(work: Work, host: str) -> Try:
     """The first attempt, which has failed on the host."""
-    item = work.take(host)
+    item = work.take(host, 0)
     assert item is not None
     again = Try(item.taskset, item.attempt + 1, item.failed_on | {host})
     work.again(again)
@@ -153,19 +153,19 @@ def test_what_failed_on_a_host_is_left_to_the_others() -> None:
     for host in ("bad", "good"):
         work.join(host)
     again = _failed_once(work, "bad")
-    other = work.take("bad")
+    other = work.take("bad", 0)
     assert other is not None
     assert (other.taskset.variant, other.attempt) == (1, 0)
-    assert work.take("bad", wait=False) is None
+    assert work.take("bad", 0) is None
     assert work.waits
-    assert work.take("good", wait=False) is again
+    assert work.take("good", 0) is again
 
 
 def test_a_host_that_is_alone_tries_again_what_failed_on_it() -> None:
     work = Work(_variants(1))
     work.join("bad")
     again = _failed_once(work, "bad")
-    assert work.take("bad", wait=False) is again
+    assert work.take("bad", 0) is again
 
 
 def test_a_host_tries_again_what_failed_on_it_once_the_others_are_gone() -> None:
@@ -174,7 +174,7 @@ def test_a_host_tries_again_what_failed_on_it_once_the_others_are_gone() -> None
         work.join(host)
     again = _failed_once(work, "bad")
     taken: list[Try | None] = []
-    thread = threading.Thread(target=lambda: taken.append(work.take("bad")), daemon=True)
+    thread = threading.Thread(target=lambda: taken.append(work.take("bad", 30)), daemon=True)
     thread.start()
     time.sleep(0.05)
     assert thread.is_alive()
@@ -186,7 +186,7 @@ def test_a_host_tries_again_what_failed_on_it_once_the_others_are_gone() -> None
 @pytest.mark.parametrize("count", [1, AHEAD, AHEAD + 1])
 def test_it_is_closed_as_soon_as_the_last_variant_is_done(count: int) -> None:
     work = Work(_variants(count))
-    items = [work.take("") for _ in range(count)]
+    items = [work.take("", 30) for _ in range(count)]
     assert not work.closes_within(0)
     for item in items:
         assert item is not None
@@ -197,7 +197,7 @@ def test_it_is_closed_as_soon_as_the_last_variant_is_done(count: int) -> None:
 def test_waiting_for_work_ends_when_something_comes_back_or_all_is_done() -> None:
     work = Work(_variants(1))
     assert work.wait()
-    item = work.take("")
+    item = work.take("", 30)
     assert item is not None
     waited: list[bool] = []
     for end in (work.again, work.done):
@@ -207,5 +207,5 @@ def test_waiting_for_work_ends_when_something_comes_back_or_all_is_done() -> Non
         assert thread.is_alive()
         end(item)
         thread.join(5)
-        work.take("", wait=False)
+        work.take("", 0)
     assert waited == [True, False]

@@ -75,15 +75,14 @@ def test_a_target_that_freezes_is_found_out_and_harms_nothing_afterwards(tmp_pat
 
 def test_all_targets_are_gone_and_come_back(tmp_path: Path) -> None:
     hosts = [fresh_address() for _ in range(3)]
-    with Runner(tmp_path, targets(*hosts), "available_timeout=30", variants=40) as runner:
+    arguments = (targets(*hosts), "available_timeout=30", "session.event_timeout=60")
+    with Runner(tmp_path, *arguments, variants=40) as runner:
         with agents(tmp_path, *hosts) as running:
+            catch(running[0])  # so that there is something left to do, however fast the others are
             runner.wait_until_finished(3)
             for victim in running:
-                catch(victim)
-            for victim in running:
                 kill(victim)
-            for host in hosts:
-                runner.wait_until_said(f"failed on {host}, attempt 1")
+            runner.wait_until_said(f"failed on {hosts[0]}, attempt 1")
         before = finished_rows(tmp_path / "outputs")
         with agents(tmp_path, *hosts):
             runner.ends()
@@ -95,9 +94,10 @@ def test_all_targets_are_gone_and_come_back(tmp_path: Path) -> None:
 
 def test_without_any_target_it_ends_and_continues_when_they_are_back(tmp_path: Path) -> None:
     hosts = [fresh_address() for _ in range(3)]
-    arguments = (targets(*hosts), "available_timeout=2")
+    arguments = (targets(*hosts), "available_timeout=2", "session.event_timeout=60")
     with Runner(tmp_path, *arguments, variants=40) as runner:
         with agents(tmp_path, *hosts) as running:
+            catch(running[0])
             runner.wait_until_finished(3)
             for victim in running:
                 kill(victim)

@@ -21,8 +21,10 @@ from real_targets import (
     agents,
     assert_complete,
     assert_nothing_left,
+    catch,
     finished_rows,
     need_workloads,
+    release,
     targets,
 )
 
@@ -57,23 +59,24 @@ def test_a_run_that_is_interrupted_is_continued_by_the_same_command(
     signum: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     hosts = [fresh_address() for _ in range(3)]
+    arguments = (targets(*hosts), "session.event_timeout=60")
     with agents(tmp_path, *hosts) as running:
-        with Runner(tmp_path, targets(*hosts), variants=40) as runner:
+        with Runner(tmp_path, *arguments, variants=30) as runner:
+            catch(running[0])  # so that there is something left to do, however fast the others are
             runner.wait_until_finished(3)
-            for target in running:
-                wait_until(target.descendants, "a job runs")
             runner.signal(signum)
             said = runner.ends(code, within=PATIENCE)
+        release(running[0])
         assert signum == signal.SIGKILL or STOPPED.format(signum.name) in said
         before = finished_rows(tmp_path / "outputs")
-        assert 3 <= len(before) < 40
-        with Runner(tmp_path, targets(*hosts), variants=40) as runner:
+        assert 3 <= len(before) < 30
+        with Runner(tmp_path, *arguments, variants=30) as runner:
             said = runner.ends()
         assert "cannot be used" not in said, "agents can be used at once"
         assert_nothing_left(tmp_path, hosts)
         for target in running:
             assert "is refused" not in target.log
-    rows = assert_complete(tmp_path / "outputs", 40)
+    rows = assert_complete(tmp_path / "outputs", 30)
     assert {row["attempts"] for row in rows} == {1}
     after = finished_rows(tmp_path / "outputs")
     assert {number: after[number] for number in before} == before
@@ -83,7 +86,7 @@ def test_a_run_that_is_interrupted_is_continued_by_the_same_command(
 def test_no_job_outlives_its_runner(signum: signal.Signals, tmp_path: Path) -> None:
     hosts = [fresh_address() for _ in range(2)]
     with agents(tmp_path, *hosts) as running:
-        with Runner(tmp_path, targets(*hosts), variants=60) as runner:
+        with Runner(tmp_path, targets(*hosts), variants=1000) as runner:
             for target in running:
                 wait_until(target.descendants, "a job runs")
             runner.signal(signum)
@@ -97,7 +100,7 @@ def test_a_run_that_is_ended_while_a_target_is_frozen_ends_soon(tmp_path: Path) 
     host = fresh_address()
     with (
         agents(tmp_path, host) as (target,),
-        Runner(tmp_path, targets(host), variants=60) as runner,
+        Runner(tmp_path, targets(host), variants=1000) as runner,
     ):
         runner.wait_until_finished(1)
         target.process.send_signal(signal.SIGSTOP)
