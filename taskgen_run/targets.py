@@ -54,10 +54,8 @@ DRIVEN = "another experiment drives it"
 
 STOP_SECONDS = 10.0
 """For how long sessions are waited for when a run is stopped."""
-
 IDLE_SECONDS = 1.0
 """For how long a session without work waits for some before it gives its host back."""
-
 TICK = 0.1
 """Seconds between two looks at the clock while nothing is reported."""
 

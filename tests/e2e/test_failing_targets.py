@@ -63,7 +63,7 @@ def test_a_target_that_freezes_is_found_out_and_harms_nothing_afterwards(tmp_pat
         freeze(running[0])
         frozen_at = time.monotonic()
         runner.wait_until_said(f"failed on {hosts[0]}, attempt .*: frozen: it has not answered")
-        assert time.monotonic() - frozen_at < event_timeout + reply_timeout + 2
+        assert time.monotonic() - frozen_at < event_timeout + reply_timeout + 5
         assert runner.process.poll() is None, "there is work left for it"
         release(running[0])
         runner.ends()
@@ -103,7 +103,7 @@ def test_without_any_target_it_ends_and_continues_when_they_are_back(tmp_path: P
                 kill(victim)
         gone_at = time.monotonic()
         said = runner.ends(1)
-        assert time.monotonic() - gone_at < 2 + 3
+        assert time.monotonic() - gone_at < 20
         assert_nothing_left(tmp_path, hosts)
     (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert error == (
