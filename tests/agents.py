@@ -38,7 +38,7 @@ from taskgen_run.taskloader.protocol import (
 )
 from taskgen_run.taskset import TaskSet
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 WORKLOADS = ROOT / "workloads"
 PATIENCE = 20.0
 
@@ -136,6 +136,7 @@ def agent(
     finally:
         if process.poll() is None:
             process.terminate()
+            process.send_signal(signal.SIGCONT)  # a test may have stopped it
         try:
             process.wait(PATIENCE)
         finally:
