@@ -63,8 +63,8 @@ class ObservedJobs:
     OUT_OF_QUOTA after START, which ends the job; EXTERNAL, whatever it is about.
 
     No event tells when a job was released, but two tell it of themselves: NOT_SCHEDULED comes at
-    the release of its job, and EXIT_PERIOD at that of the next one, a period after its own. Of
-    other jobs the release is not known.
+    the release of its job, and EXIT_PERIOD right after that of the next one, a period after its
+    own. Of other jobs the release is not known.
     """
 
     def __init__(self, taskset: TaskSet, peer: str) -> None:
@@ -139,10 +139,7 @@ class ObservedJobs:
         else:
             raise self._lie(observed, event, "no job of it is running")
         if kind is _EXIT_PERIOD and observed.period_ns:
-            observed.release_ns = time_ns
-            release = time_ns - observed.period_ns
-            if job.release_ns is None and job.start_ns is not None and release <= job.start_ns:
-                self._release(observed, job, release)
+            self._overrun(observed, job, time_ns)
         if kind is _EXIT_EXTERNAL and self.stopped_ns is None:
             self.stopped_ns = time_ns
         job.end_ns, job.outcome = time_ns, OUTCOMES[kind]
@@ -158,6 +155,20 @@ class ObservedJobs:
             self._release(observed, job, release_ns)
         observed.task.jobs.append(job)
         return job
+
+    def _overrun(self, observed: _Observed, job: Job, killed_ns: int) -> None:
+        """Learn from the kill of `job` when it was released, and when the next one is.
+
+        A target kills a little after the release, never before it, so of two times the earlier one
+        is nearer to it.
+        """
+        release_ns = killed_ns - observed.period_ns
+        latest_ns = job.start_ns if job.release_ns is None else job.release_ns
+        if latest_ns is not None and release_ns <= latest_ns:
+            self._release(observed, job, release_ns)
+        observed.release_ns = killed_ns
+        if job.release_ns is not None:
+            observed.release_ns = min(killed_ns, job.release_ns + observed.period_ns)
 
     @staticmethod
     def _release(observed: _Observed, job: Job, release_ns: int) -> None:

@@ -192,6 +192,24 @@ def test_releases_are_known_where_an_event_tells_them(tmp_path: Path) -> None:
     assert [job.deadline_ns for job in jobs] == [17 * MS, 27 * MS, 37 * MS, None]
 
 
+def test_jobs_that_overrun_one_after_the_other_have_all_missed_their_deadlines(
+    tmp_path: Path,
+) -> None:
+    kills = [10.2, 20.1, 30.4, 40.1]  # later than the releases by what a kill takes
+    events = [
+        one
+        for number, kill in enumerate(kills)
+        for one in (event("START", 0, 10 * number + 1), event("EXIT_PERIOD", 0, kill))
+    ]
+    with FakeTarget(good(*events)) as target, session_on(target, tmp_path) as session:
+        jobs = run(session, periodic(4))
+    assert [job.release_ns for job in jobs] == [ms * MS // 10 for ms in (2, 101, 201, 301)]
+    for job in jobs:
+        assert job.deadline_ns is not None
+        assert job.end_ns is not None
+        assert job.end_ns >= job.deadline_ns, "a job that was killed then has missed it"
+
+
 def test_a_release_that_contradicts_the_start_is_not_believed(tmp_path: Path) -> None:
     events = [event("START", 0, 9), event("EXIT_PERIOD", 0, 20), event("NOT_SCHEDULED", 0, 20)]
     with FakeTarget(good(*events)) as target, session_on(target, tmp_path) as session:
