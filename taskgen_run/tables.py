@@ -46,8 +46,9 @@ def show_sweep(experiments: Iterable[tuple[str, Path]]) -> None:
     for title, directory in experiments:
         totals = results.totals(directory)
         jobs, misses = totals.get("jobs", 0), totals.get("deadline_misses", 0)
-        ratio = f"{misses / jobs:.2%}" if jobs else ""
-        rows.append((title, str(jobs), str(misses), ratio, shown(directory)))
+        known = jobs - totals.get("unknown_misses", 0)
+        ratio = f"{misses / known:.2%}" if known else ""
+        rows.append((title, str(jobs), _misses(misses, jobs, known), ratio, shown(directory)))
     _print(("experiment", "jobs", "misses", "miss ratio", "directory"), rows)
 
 
@@ -56,21 +57,33 @@ def show_summary(report: Report) -> None:
     from taskgen_run import results
 
     rows = []
-    for row in results.summary(report.directory).to_pylist():
-        worst = row["worst_response_ns"]
+    summary = results.summary(report.directory).to_pylist()
+    for row in summary:
+        worst, jobs = row["worst_response_ns"], row["jobs"]
         rows.append(
             (
                 str(row["task"]),
-                str(row["jobs"]),
+                str(jobs),
                 "" if worst is None else f"{worst / 1e6:g} ms",
-                str(row["deadline_misses"]),
+                _misses(row["deadline_misses"], jobs, jobs - row["unknown_misses"]),
             )
         )
     if rows:
         _print(("task", "jobs", "worst response time", "misses"), rows[:SHOWN_TASKS])
     if len(rows) > SHOWN_TASKS:
         say(f"… and {len(rows) - SHOWN_TASKS} more tasks")
+    if not_finished := sum(row["not_finished"] for row in summary):
+        say(
+            f"jobs that did not finish: {not_finished}; the column `outcome` of jobs.parquet tells why"
+        )
     say(f"results in {shown(report.directory)}")
+
+
+def _misses(misses: int, jobs: int, known: int) -> str:
+    """How many jobs have missed their deadline, as far as that is known."""
+    if known == jobs:
+        return str(misses)
+    return f"{misses} of {known} known" if known else "unknown"
 
 
 def say(line: str) -> None:

@@ -72,6 +72,8 @@ class Contents:
     """Of the finished variants, in their last attempts."""
     deadline_misses: int = 0
     """Likewise."""
+    unknown_misses: int = 0
+    """Likewise."""
 
     def rows(self, table: str, *variants: Intervals) -> Iterator[pa.RecordBatch]:
         """The rows of the `variants`, with text instead of dictionaries."""
@@ -127,14 +129,15 @@ def contents(directory: Path, status: Status) -> Contents:
     elif not all(files.parquet(directory, table).exists() for table in REQUIRED):
         return found  # someone removed a file: nothing of the experiment counts any more
     for batch in found._all_rows("tasksets"):
-        names = ("taskset", "outcome", "jobs", "deadline_misses")
-        for number, outcome, jobs, misses in zip(
+        names = ("taskset", "outcome", "jobs", "deadline_misses", "unknown_misses")
+        for number, outcome, jobs, misses, unknown in zip(
             *(batch.column(name).to_pylist() for name in names), strict=True
         ):
             if outcome == Status.FINISHED:
                 found.finished.add(number)
                 found.jobs += jobs
                 found.deadline_misses += misses
+                found.unknown_misses += unknown
             else:
                 found.failed.add(number)
     return found

@@ -35,6 +35,7 @@ class Variant:
     error: str | None = None
     jobs: int = 0
     deadline_misses: int = 0
+    unknown_misses: int = 0
     unfinished_jobs: int = 0
 
 
@@ -208,15 +209,17 @@ class _Known:
         unfinished = _bools(
             pc.equal(jobs["outcome"], pa.scalar(Outcome.UNFINISHED.value)).fill_null(False)
         )
+        unknown = _bools(pc.is_null(jobs["missed"]))
         size = len(self._variants)
         numbers = [
             np.bincount(position[counts & chosen], minlength=size).tolist()
-            for chosen in (counts, misses, unfinished)
+            for chosen in (counts, misses, unknown, unfinished)
         ]
         for variant, *more in zip(self._variants, *numbers, strict=True):
             variant.jobs += more[0]
             variant.deadline_misses += more[1]
-            variant.unfinished_jobs += more[2]
+            variant.unknown_misses += more[2]
+            variant.unfinished_jobs += more[3]
 
 
 def _number(variant: Variant) -> int:
@@ -269,6 +272,7 @@ def _variant_rows(variants: list[Variant], columns: pa.Schema) -> pa.RecordBatch
                 "tasks": len(variant.taskset),
                 "jobs": variant.jobs,
                 "deadline_misses": variant.deadline_misses,
+                "unknown_misses": variant.unknown_misses,
                 "unfinished_jobs": variant.unfinished_jobs,
                 "horizon_ns": variant.taskset.horizon_ns,
             }

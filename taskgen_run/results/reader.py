@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from taskgen_run.errors import ConfigurationError, one_line, unknown_name
+from taskgen_run.job import Outcome
 from taskgen_run.results import files, journal, tables
 from taskgen_run.results.directory import Contents, Status, contents, record
 from taskgen_run.results.index import read_index
@@ -70,7 +71,8 @@ def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.
 
 
 def totals(directory: Path | str) -> Mapping[str, int]:
-    """The counts in experiment.json: `finished` and `failed` variants, `jobs`, `deadline_misses`.
+    """The counts in experiment.json: `finished` and `failed` variants, `jobs`, `deadline_misses`
+    and `unknown_misses`.
 
     Empty for a directory without an experiment. Raises ConfigurationError.
     """
@@ -79,17 +81,19 @@ def totals(directory: Path | str) -> Mapping[str, int]:
 
 
 def summary(directory: Path | str) -> pa.Table:
-    """Per task position: jobs, worst response time in ns and deadline misses.
+    """Per task position: jobs, worst response time in ns, and of how many jobs what is the case.
 
-    Only the last attempt at each variant counts; the response time of a job is its end minus its
-    release, and null if one of them is unknown for all jobs. Rows are read a few at a time.
-    Raises ConfigurationError like `read`.
+    `deadline_misses` have missed their deadline, of `unknown_misses` that is not known; those that
+    are `not_finished` were killed, refused and the like. Only the last attempt at each variant
+    counts. The response time of a job is its end minus its release, and null if that is known of no
+    job. Rows are read a few at a time. Raises ConfigurationError like `read`.
     """
     import pyarrow.compute as pc
 
     directory = Path(directory)
     _status(directory, partial=False)
     retried = _retried(directory)
+    finished = pa.scalar(Outcome.FINISHED.value)
     totals = pa.table({name: pa.array([], kind) for name, kind in _SUMMARY.items()})
     for batch in tables.read(files.parquet(directory, "jobs")):
         if retried.num_rows:
@@ -100,6 +104,8 @@ def summary(directory: Path | str) -> pa.Table:
                 "jobs": pa.repeat(pa.scalar(1, pa.int64()), batch.num_rows),
                 "worst_response_ns": pc.subtract(batch["end_ns"], batch["release_ns"]),
                 "deadline_misses": batch["missed"].fill_null(False).cast(pa.int64()),
+                "unknown_misses": pc.is_null(batch["missed"]).cast(pa.int64()),
+                "not_finished": pc.not_equal(batch["outcome"], finished).cast(pa.int64()),
             }
         )
         totals = _added(totals, rows)
@@ -111,17 +117,18 @@ _SUMMARY: Mapping[str, pa.DataType] = {
     "jobs": pa.int64(),
     "worst_response_ns": pa.int64(),
     "deadline_misses": pa.int64(),
+    "unknown_misses": pa.int64(),
+    "not_finished": pa.int64(),
 }
 
 
 def _added(totals: pa.Table, rows: pa.Table) -> pa.Table:
     """The totals with those of more rows, which have the same columns."""
     grouped = pa.concat_tables([totals, rows]).group_by("task", use_threads=False)
-    added = grouped.aggregate(
-        [("jobs", "sum"), ("worst_response_ns", "max"), ("deadline_misses", "sum")]
-    )
-    columns = ["task", "jobs_sum", "worst_response_ns_max", "deadline_misses_sum"]
-    return added.select(columns).rename_columns(list(_SUMMARY))
+    sums = [name for name in _SUMMARY if name not in ("task", "worst_response_ns")]
+    added = grouped.aggregate([("worst_response_ns", "max"), *((name, "sum") for name in sums)])
+    names = [name.removesuffix("_sum").removesuffix("_max") for name in added.column_names]
+    return added.rename_columns(names).select(list(_SUMMARY))
 
 
 def _last_attempts(jobs: pa.RecordBatch, retried: pa.RecordBatch) -> pa.RecordBatch:

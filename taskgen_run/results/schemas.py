@@ -99,6 +99,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "tasks": "number of its tasks",
         "jobs": "number of jobs of the last attempt",
         "deadline_misses": "number of jobs of the last attempt that missed their deadline",
+        "unknown_misses": "number of jobs of the last attempt of which that is not known",
         "unfinished_jobs": "number of jobs of the last attempt that had not ended with it",
         "horizon_ns": "instant up to which the variant was observed; null where it is not known",
     },
@@ -114,6 +115,7 @@ _TASKSETS = pa.schema(
         pa.field("tasks", pa.int32(), nullable=False),
         pa.field("jobs", pa.int64(), nullable=False),
         pa.field("deadline_misses", pa.int64(), nullable=False),
+        pa.field("unknown_misses", pa.int64(), nullable=False),
         pa.field("unfinished_jobs", pa.int64(), nullable=False),
         pa.field("horizon_ns", pa.int64()),
     ]

@@ -65,6 +65,7 @@ class ResultWriter(AbstractMonitor):
         self._failed = Intervals()
         self._jobs = held.jobs if held else 0
         self._deadline_misses = held.deadline_misses if held else 0
+        self._unknown_misses = held.unknown_misses if held else 0
         self._facts = dict(facts)
         self._started = _now()
         self._lock: filelock.BaseFileLock | None = None
@@ -286,6 +287,7 @@ class ResultWriter(AbstractMonitor):
             (self._finished if has_finished else self._failed).add(variant.taskset.variant)
             self._jobs += variant.jobs
             self._deadline_misses += variant.deadline_misses
+            self._unknown_misses += variant.unknown_misses
 
     def _write_record(self, status: Status, error: str | None) -> None:
         directories.write_record(
@@ -301,6 +303,7 @@ class ResultWriter(AbstractMonitor):
                     "failed": len(self._failed),
                     "jobs": self._jobs,
                     "deadline_misses": self._deadline_misses,
+                    "unknown_misses": self._unknown_misses,
                 },
                 "error": error,
             },

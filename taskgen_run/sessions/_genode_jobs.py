@@ -62,9 +62,10 @@ class ObservedJobs:
     before all jobs have ended, or fewer than `numberofjobs`, as it is the target that knows;
     OUT_OF_QUOTA after START, which ends the job; EXTERNAL, whatever it is about.
 
-    No event tells when a job was released, but two tell it of themselves: NOT_SCHEDULED comes at
-    the release of its job, and EXIT_PERIOD right after that of the next one, a period after its
-    own. Of other jobs the release is not known.
+    The first event of a job may tell when it was released, as those of the Linux agent do. Where
+    none does, two events tell it of themselves: NOT_SCHEDULED comes at the release of its job, and
+    EXIT_PERIOD right after that of the next one, a period after its own. Of other jobs the release
+    is not known.
     """
 
     def __init__(self, taskset: TaskSet, peer: str) -> None:
@@ -90,7 +91,7 @@ class ObservedJobs:
 
     def take(self, event: Event) -> Job | None:
         """The job that is new or changed by `event`, if one is. Raises TargetError."""
-        kind, identifier, time_ns = event
+        kind, identifier, time_ns, _ = event
         if kind is _EXTERNAL:
             return None
         observed = self._tasks.get(identifier)
@@ -125,7 +126,7 @@ class ObservedJobs:
         return job
 
     def _end(self, observed: _Observed, event: Event) -> Job:
-        kind, _, time_ns = event
+        kind, _, time_ns, _ = event
         job = observed.running
         if kind is _NOT_SCHEDULED:
             job = self._new(observed, event, time_ns)
@@ -142,7 +143,9 @@ class ObservedJobs:
             self._overrun(observed, job, time_ns)
         if kind is _EXIT_EXTERNAL and self.stopped_ns is None:
             self.stopped_ns = time_ns
-        job.end_ns, job.outcome = time_ns, OUTCOMES[kind]
+        job.outcome = OUTCOMES[kind]
+        if job.start_ns is not None:
+            job.end_ns = time_ns
         observed.ended += 1
         return job
 
@@ -151,6 +154,10 @@ class ObservedJobs:
         if observed.jobs_done or number == observed.count:
             raise self._lie(observed, event, f"its {number} jobs are done")
         job = Job(observed.position, number)
+        if event.release_ns is not None:
+            if event.release_ns > event.time_ns:
+                raise self._lie(observed, event, f"it is released later, at {event.release_ns} ns")
+            release_ns = event.release_ns
         if release_ns is not None:
             self._release(observed, job, release_ns)
         observed.task.jobs.append(job)

@@ -1,12 +1,13 @@
 """Task sets on real targets: a Genode `dom0`, or the Linux taskloader agent.
 
 =================  ===============================================================================
-release_ns         where an event tells it: of a job not scheduled, and of one killed because its
-                   next period came, and the one after it; else null, and with it `deadline_ns`
+release_ns         where an event tells it: on Linux always; on Genode of a job not scheduled, of one
+                   killed because its next period came, and of the one after it; else null, and with
+                   it `deadline_ns` and `missed`
 start_ns, end_ns   of the events, on the target's clock
 outcome            `finished` (EXIT), `killed` (EXIT_CRITICAL, EXIT_PERIOD), `stopped`
                    (EXIT_EXTERNAL), `error` (EXIT_ERROR), `out_of_quota`, `not_scheduled`
-                   (neither of these two with a start), `unfinished` (no event told its end)
+                   (neither of these two with start or end), `unfinished` (no event told its end)
 preemptions,       null: they are not observed
 migrations
 =================  ===============================================================================

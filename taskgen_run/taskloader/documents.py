@@ -37,7 +37,8 @@ MAX_INT = 2**63 - 1
 _PATHS = {"profile": ["profile", "events", "event"], "live": ["live", "task-descriptions", "task"]}
 _PLAIN_EVENT = (
     rb'<event type="([A-Z_]++)" task-id="([0-9]{1,18}+)" '
-    rb'time-stamp="([0-9]{1,12}+)(?:\.([0-9]{1,6}+))?+"/>[ \t\r\n]*+'
+    rb'time-stamp="([0-9]{1,12}+)(?:\.([0-9]{1,6}+))?+"'
+    rb'(?: arrival-time="([0-9]{1,12}+)(?:\.([0-9]{1,6}+))?+")?+/>[ \t\r\n]*+'
 )
 _PLAIN_PROFILE = re.compile(
     rb"<profile>[ \t\r\n]*+<events>[ \t\r\n]*+(?:%s)*+</events>[ \t\r\n]*+</profile>"
@@ -59,8 +60,8 @@ def read_report(document: bytes, limits: Limits) -> Profile | Live:
     """What a target has sent: its root element tells a profile from a live answer.
 
     Raises ProtocolError for what is neither, for an event of unknown type (the end of a job might
-    be lost with it), for a `task-id` that is no number, and for a `time-stamp` that is missing or
-    no whole number of ns.
+    be lost with it), for a `task-id` that is no number, for a `time-stamp` that is missing, and for
+    a time that is no whole number of ns.
     """
     if (events := _plain_events(document)) is not None:
         return Profile(events)
@@ -86,10 +87,12 @@ def read_report(document: bytes, limits: Limits) -> Profile | Live:
 
 def write_profile(events: Iterable[Event]) -> str:
     """The XML of a profile push."""
-    lines = [
-        f'<event type="{event.type}" task-id="{event.task_id}" time-stamp="{_ms(event.time_ns)}"/>'
-        for event in events
-    ]
+    lines = []
+    for kind, task, time_ns, release_ns in events:
+        arrival = "" if release_ns is None else f' arrival-time="{_ms(release_ns)}"'
+        lines.append(
+            f'<event type="{kind}" task-id="{task}" time-stamp="{_ms(time_ns)}"{arrival}/>'
+        )
     return "\n".join(["<profile><events>", *lines, "</events></profile>"])
 
 
@@ -222,8 +225,11 @@ def _plain_events(document: bytes) -> tuple[Event, ...] | None:
                     _TYPES[kind],
                     int(task),
                     int(ms) * NS_PER_MS + (int(ns.ljust(6, b"0")) if ns else 0),
+                    int(arrival) * NS_PER_MS + int(rest.ljust(6, b"0")) if arrival else None,
                 )
-                for kind, task, ms, ns in _PLAIN_EVENTS.findall(document, 0, match.end())
+                for kind, task, ms, ns, arrival, rest in _PLAIN_EVENTS.findall(
+                    document, 0, match.end()
+                )
             ]
         )
     except KeyError:  # the parser says what is wrong with it
@@ -234,18 +240,24 @@ def _event(attributes: Mapping[str, str]) -> Event:
     name = _attribute(attributes, "type", "event")
     if name not in EventType.__members__:
         raise ProtocolError(unknown_name("type of event", name[:60], EventType.__members__))
-    text = _attribute(attributes, "time-stamp", "event")
+    time_ns = _instant(_attribute(attributes, "time-stamp", "event"), "time-stamp")
+    arrival = attributes.get("arrival-time")
+    release_ns = None if arrival is None else _instant(arrival, "arrival-time")
+    identifier = _integer(-1, MAX_INT)(_attribute(attributes, "task-id", "event"), "task-id")
+    return Event(EventType(name), identifier, time_ns, release_ns)
+
+
+def _instant(text: str, name: str) -> int:
     match = _TIME.fullmatch(text)
     decimals = (match[2] or "").rstrip("0") if match else ""
     if match is None or len(decimals) > 6:
         raise ProtocolError(
-            f"time-stamp of an event must be ms ≥ 0 with at most 6 decimals, got {shown(text)}"
+            f"{name} of an event must be ms ≥ 0 with at most 6 decimals, got {shown(text)}"
         )
     time_ns = int(match[1]) * NS_PER_MS + int(decimals.ljust(6, "0"))
     if time_ns > MAX_TIME_NS:
-        raise ProtocolError(f"time-stamp of an event must be ≤ 2^62 ns, got {text} ms")
-    identifier = _integer(-1, MAX_INT)(_attribute(attributes, "task-id", "event"), "task-id")
-    return Event(EventType(name), identifier, time_ns)
+        raise ProtocolError(f"{name} of an event must be ≤ 2^62 ns, got {text} ms")
+    return time_ns
 
 
 def _live_task(attributes: Mapping[str, str]) -> LiveTask:

@@ -6,7 +6,8 @@ NOT_SCHEDULED without having started.
 
 The events of a task come in the order of its jobs, and their times never go backwards.
 NOT_SCHEDULED has the time of the release, unless the job before it ended later; EXIT_PERIOD and
-EXIT_CRITICAL have that of the kill.
+EXIT_CRITICAL have that of the kill. The first event of every job tells its release as well, as
+`arrival-time`.
 
 A job counts as killed only if the agent has killed it: one that ends by itself with the exit value
 17 or 19, which those have on other targets, is an EXIT_ERROR. A job that cannot be started, other
@@ -243,13 +244,13 @@ class Loader:
     def _go_on(self, loaded: LoadedTask) -> None:
         """No job of the task runs: tell of those that were missed, and start the one that waits."""
         for missed_ns in loaded.missed_ns:
-            self._tell(loaded, EventType.NOT_SCHEDULED, missed_ns)
+            self._tell(loaded, EventType.NOT_SCHEDULED, missed_ns, missed_ns)
         loaded.missed_ns.clear()
         release_ns, loaded.waiting_ns = loaded.waiting_ns, None
         if release_ns is None:
             self._finish(loaded)
         elif loaded.refused:
-            self._tell(loaded, EventType.NOT_SCHEDULED, release_ns)
+            self._tell(loaded, EventType.NOT_SCHEDULED, release_ns, release_ns)
             self._finish(loaded)
         else:
             self._start_job(loaded, release_ns)
@@ -260,7 +261,7 @@ class Loader:
             self._warn(
                 ("missing", loaded.name), f"task {loaded.id}: binary {loaded.name!r} was not sent"
             )
-            self._fail(loaded)
+            self._fail(loaded, release_ns)
             return
         used = sum(other.quota_bytes for other, _ in self._running.values())
         quota = loaded.quota_bytes
@@ -270,14 +271,14 @@ class Loader:
                 f"task {loaded.id}: quota must be ≥ {executable.needed_bytes} bytes for "
                 f"{loaded.name!r}, and ≤ {self._memory_bytes - used} that are left, got {quota}",
             )
-            self._tell(loaded, EventType.OUT_OF_QUOTA)
+            self._tell(loaded, EventType.OUT_OF_QUOTA, release_ns=release_ns)
             self._finish(loaded)
             return
         try:
             job = loaded.prepared or self._make_process(loaded, executable)
         except OSError as error:
             self._warn_of_start(loaded, error.errno or 0)
-            self._fail(loaded)
+            self._fail(loaded, release_ns)
             return
         self._running[job.number] = self._prepared.pop(job.number)
         loaded.job, loaded.last, loaded.prepared = job, job, None
@@ -317,7 +318,7 @@ class Loader:
         if job.failure != errno.ENOMEM:
             if job.started_ns is None:  # it was killed too early to tell it
                 job.started_ns = time.monotonic_ns()
-            self._tell(loaded, EventType.START, job.started_ns)
+            self._tell(loaded, EventType.START, job.started_ns, job.released_ns)
 
     def _take_failure(self, failed: Failed) -> None:
         """There is no process for a job. Of one that is to come it is told when it is released."""
@@ -332,8 +333,7 @@ class Loader:
             loaded.job = None
             loaded.ended_ns = time.monotonic_ns()
             self._warn_of_start(loaded, failed.errno)
-            self._tell(loaded, EventType.START)
-            self._tell(loaded, EventType.EXIT_ERROR)
+            self._tell_failure(loaded, job.released_ns)
             self._go_on(loaded)
 
     def _take_end(self, ended: Ended) -> None:
@@ -349,7 +349,7 @@ class Loader:
         loaded.ended_ns = ended.ended_ns
         status = ended.status
         if job.failure == errno.ENOMEM:
-            self._tell(loaded, EventType.OUT_OF_QUOTA)
+            self._tell(loaded, EventType.OUT_OF_QUOTA, release_ns=job.released_ns)
         elif job.verdict and ended.killed_ns and status == signal.SIGKILL:
             loaded.ended_ns = max(ended.killed_ns, job.started_ns or 0)
             self._tell(loaded, job.verdict, loaded.ended_ns)
@@ -361,21 +361,30 @@ class Loader:
             self._tell(loaded, EventType.EXIT_ERROR, loaded.ended_ns)
         self._go_on(loaded)
 
-    def _fail(self, loaded: LoadedTask) -> None:
-        self._tell(loaded, EventType.START)
-        self._tell(loaded, EventType.EXIT_ERROR)
+    def _fail(self, loaded: LoadedTask, release_ns: int) -> None:
+        self._tell_failure(loaded, release_ns)
         self._finish(loaded)
+
+    def _tell_failure(self, loaded: LoadedTask, release_ns: int) -> None:
+        self._tell(loaded, EventType.START, release_ns=release_ns)
+        self._tell(loaded, EventType.EXIT_ERROR)
 
     def _finish(self, loaded: LoadedTask) -> None:
         """A job has ended; if it was the last one, tell so."""
         if loaded.start_ns is not None and not loaded.has_next:
             self._tell(loaded, EventType.JOBS_DONE)
 
-    def _tell(self, loaded: LoadedTask, event: EventType, time_ns: int | None = None) -> None:
+    def _tell(
+        self,
+        loaded: LoadedTask,
+        event: EventType,
+        time_ns: int | None = None,
+        release_ns: int | None = None,
+    ) -> None:
         """An event of the task, which is later than the one before it; now, if no time is given."""
         time_ns = time.monotonic_ns() if time_ns is None else time_ns
         loaded.told_ns = max(loaded.told_ns, time_ns)
-        self._emit(Event(event, loaded.id, loaded.told_ns))
+        self._emit(Event(event, loaded.id, loaded.told_ns, release_ns))
 
     def _warn_of_start(self, loaded: LoadedTask, number: int) -> None:
         text = f"task {loaded.id}: no job can be started: {os.strerror(number)}"

@@ -63,11 +63,16 @@ class EventType(StrEnum):
 
 
 class Event(NamedTuple):
-    """One event of a profile; `time_ns` is on the target's own clock."""
+    """One event of a profile, its times on the target's own clock.
+
+    `release_ns` is that of the job which the event is about, where the target tells it: the
+    attribute `arrival-time`, under the name that live answers have for it. Genode sends none.
+    """
 
     type: EventType
     task_id: int  # -1: not about a task
     time_ns: int
+    release_ns: int | None = None
 
 
 class LiveTask(NamedTuple):
