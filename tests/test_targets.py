@@ -24,6 +24,9 @@ from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Range
 
+PORT = 1024 + os.getpid() % 60000
+"""Of this process alone: hosts are locked on the whole machine, and other tests use them, too."""
+
 
 class World:
     """What the hosts of a test are like; sessions of all hosts share it."""
@@ -148,7 +151,7 @@ def _targets(
         session=Hosted,
         connect=Hosted,
         targets=TargetRange(targets),
-        port=3001,
+        port=PORT,
         monitor=monitor,
         interrupts=interrupts,
         bounds=Bounds(**bounds),
@@ -278,7 +281,7 @@ def test_a_configuration_error_is_not_retried(world: World) -> None:
 
 
 def test_a_host_that_another_experiment_drives_is_left_alone(world: World) -> None:
-    lock = HostLock("127.7.0.1", 3001)
+    lock = HostLock("127.7.0.1", PORT)
     assert lock.acquire()
     try:
         monitor = _run(50, targets=["127.7.0.1", "127.7.0.2"])
@@ -288,7 +291,7 @@ def test_a_host_that_another_experiment_drives_is_left_alone(world: World) -> No
 
 
 def test_a_host_that_another_experiment_drives_is_not_even_asked(world: World) -> None:
-    lock = HostLock("127.7.0.1", 3001)
+    lock = HostLock("127.7.0.1", PORT)
     assert lock.acquire()
     timer = threading.Timer(0.4, lock.release)
     timer.start()
@@ -356,8 +359,8 @@ def test_a_lock_is_released_when_its_process_dies() -> None:
     code = (
         "from taskgen_run.hostlock import HostLock\n"
         "import sys, time\n"
-        "print(HostLock('127.7.0.9', 1).acquire(), flush=True)\n"
-        "held = HostLock('127.7.0.8', 1)\n"
+        f"print(HostLock('127.7.0.9', {PORT}).acquire(), flush=True)\n"
+        f"held = HostLock('127.7.0.8', {PORT})\n"
         "print(held.acquire(), flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -366,13 +369,13 @@ def test_a_lock_is_released_when_its_process_dies() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
         assert process.stdout.readline() == "True\n"
-        assert HostLock("127.7.0.8", 1).acquire() is False
-        assert locked_hosts(1) >= {"127.7.0.8"}
-        assert "127.7.0.8" not in locked_hosts(2)
+        assert HostLock("127.7.0.8", PORT).acquire() is False
+        assert locked_hosts(PORT) >= {"127.7.0.8"}
+        assert "127.7.0.8" not in locked_hosts(PORT + 1)
         process.kill()
-    again, other = HostLock("127.7.0.8", 1), HostLock("127.7.0.8", 2)
+    again, other = HostLock("127.7.0.8", PORT), HostLock("127.7.0.8", PORT + 1)
     assert again.acquire() is True
-    assert HostLock("127.7.0.8", 1).acquire() is False
+    assert HostLock("127.7.0.8", PORT).acquire() is False
     assert other.acquire() is True
     again.release()
     other.release()
