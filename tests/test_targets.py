@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -43,6 +44,8 @@ class World:
         self.most_open = 0
         self.served: list[tuple[int, str]] = []
         self.probes: list[str] = []
+        self.probed_at: list[float] = []
+        self.connected_at: list[float] = []
         self.stopped: list[str] = []
         self.numbers: list[int] = []  # how many jobs each task set had at its end
 
@@ -55,9 +58,11 @@ class Hosted(AbstractSession):
     @staticmethod
     def is_available(host: str, port: int, timeout: float) -> bool:
         Hosted.world.probes.append(host)
+        Hosted.world.probed_at.append(time.monotonic())
         return host not in Hosted.world.dead
 
     def __init__(self, host: str, port: int = 0) -> None:
+        self.world.connected_at.append(time.monotonic())
         time.sleep(self.world.connect_seconds.get(host, 0))
         if host in self.world.refusing:
             raise ConnectionRefusedError(f"{host} refuses")
@@ -180,6 +185,21 @@ def test_dead_hosts_are_left_out_and_asked_again(world: World) -> None:
     assert len(monitor.finished) == 40
     assert {host for _, host in world.served}.isdisjoint(world.dead)
     assert world.probes.count("127.7.0.1") > 1
+
+
+@pytest.mark.parametrize("state", ["dead", "refusing"])
+def test_hosts_that_are_not_there_are_asked_less_and_less_often(
+    state: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taskgen_run.targets, "LONGEST_DELAY", 10.0)
+    getattr(world, state).add("127.7.0.1")
+    with pytest.raises(TargetError, match="was available"):
+        _run(1, targets="127.7.0.1", available_timeout=2.0)
+    asked = world.probed_at if state == "dead" else world.connected_at
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    for pause, least in zip(pauses, [0.04, 0.08, 0.16, 0.32, *[0.5] * 10], strict=False):
+        assert pause >= 0.99 * least, "twice as long each time, up to a quarter of the time-out"
+    assert len(pauses) > 2
 
 
 def test_one_variant_needs_one_host_of_many(world: World) -> None:
