@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -24,6 +25,9 @@ from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Range
 
+PORT = 1024 + os.getpid() % 60000
+"""Of this process alone: hosts are locked on the whole machine, and other tests use them, too."""
+
 
 class World:
     """What the hosts of a test are like; sessions of all hosts share it."""
@@ -40,6 +44,8 @@ class World:
         self.most_open = 0
         self.served: list[tuple[int, str]] = []
         self.probes: list[str] = []
+        self.probed_at: list[float] = []
+        self.connected_at: list[float] = []
         self.stopped: list[str] = []
         self.numbers: list[int] = []  # how many jobs each task set had at its end
 
@@ -52,9 +58,11 @@ class Hosted(AbstractSession):
     @staticmethod
     def is_available(host: str, port: int, timeout: float) -> bool:
         Hosted.world.probes.append(host)
+        Hosted.world.probed_at.append(time.monotonic())
         return host not in Hosted.world.dead
 
     def __init__(self, host: str, port: int = 0) -> None:
+        self.world.connected_at.append(time.monotonic())
         time.sleep(self.world.connect_seconds.get(host, 0))
         if host in self.world.refusing:
             raise ConnectionRefusedError(f"{host} refuses")
@@ -148,7 +156,7 @@ def _targets(
         session=Hosted,
         connect=Hosted,
         targets=TargetRange(targets),
-        port=3001,
+        port=PORT,
         monitor=monitor,
         interrupts=interrupts,
         bounds=Bounds(**bounds),
@@ -177,6 +185,21 @@ def test_dead_hosts_are_left_out_and_asked_again(world: World) -> None:
     assert len(monitor.finished) == 40
     assert {host for _, host in world.served}.isdisjoint(world.dead)
     assert world.probes.count("127.7.0.1") > 1
+
+
+@pytest.mark.parametrize("state", ["dead", "refusing"])
+def test_hosts_that_are_not_there_are_asked_less_and_less_often(
+    state: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taskgen_run.targets, "LONGEST_DELAY", 10.0)
+    getattr(world, state).add("127.7.0.1")
+    with pytest.raises(TargetError, match="was available"):
+        _run(1, targets="127.7.0.1", available_timeout=2.0)
+    asked = world.probed_at if state == "dead" else world.connected_at
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    for pause, least in zip(pauses, [0.04, 0.08, 0.16, 0.32, *[0.5] * 10], strict=False):
+        assert pause >= 0.99 * least, "twice as long each time, up to a quarter of the time-out"
+    assert len(pauses) > 2
 
 
 def test_one_variant_needs_one_host_of_many(world: World) -> None:
@@ -278,7 +301,7 @@ def test_a_configuration_error_is_not_retried(world: World) -> None:
 
 
 def test_a_host_that_another_experiment_drives_is_left_alone(world: World) -> None:
-    lock = HostLock("127.7.0.1", 3001)
+    lock = HostLock("127.7.0.1", PORT)
     assert lock.acquire()
     try:
         monitor = _run(50, targets=["127.7.0.1", "127.7.0.2"])
@@ -288,7 +311,7 @@ def test_a_host_that_another_experiment_drives_is_left_alone(world: World) -> No
 
 
 def test_a_host_that_another_experiment_drives_is_not_even_asked(world: World) -> None:
-    lock = HostLock("127.7.0.1", 3001)
+    lock = HostLock("127.7.0.1", PORT)
     assert lock.acquire()
     timer = threading.Timer(0.4, lock.release)
     timer.start()
@@ -356,8 +379,8 @@ def test_a_lock_is_released_when_its_process_dies() -> None:
     code = (
         "from taskgen_run.hostlock import HostLock\n"
         "import sys, time\n"
-        "print(HostLock('127.7.0.9', 1).acquire(), flush=True)\n"
-        "held = HostLock('127.7.0.8', 1)\n"
+        f"print(HostLock('127.7.0.9', {PORT}).acquire(), flush=True)\n"
+        f"held = HostLock('127.7.0.8', {PORT})\n"
         "print(held.acquire(), flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -366,13 +389,13 @@ def test_a_lock_is_released_when_its_process_dies() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
         assert process.stdout.readline() == "True\n"
-        assert HostLock("127.7.0.8", 1).acquire() is False
-        assert locked_hosts(1) >= {"127.7.0.8"}
-        assert "127.7.0.8" not in locked_hosts(2)
+        assert HostLock("127.7.0.8", PORT).acquire() is False
+        assert locked_hosts(PORT) >= {"127.7.0.8"}
+        assert "127.7.0.8" not in locked_hosts(PORT + 1)
         process.kill()
-    again, other = HostLock("127.7.0.8", 1), HostLock("127.7.0.8", 2)
+    again, other = HostLock("127.7.0.8", PORT), HostLock("127.7.0.8", PORT + 1)
     assert again.acquire() is True
-    assert HostLock("127.7.0.8", 1).acquire() is False
+    assert HostLock("127.7.0.8", PORT).acquire() is False
     assert other.acquire() is True
     again.release()
     other.release()
