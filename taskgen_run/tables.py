@@ -73,9 +73,7 @@ def show_summary(report: Report) -> None:
     if len(rows) > SHOWN_TASKS:
         say(f"… and {len(rows) - SHOWN_TASKS} more tasks")
     if not_finished := sum(row["not_finished"] for row in summary):
-        say(
-            f"jobs that did not finish: {not_finished}; the column `outcome` of jobs.parquet tells why"
-        )
+        say(f"{not_finished} jobs did not finish; `outcome` in jobs.parquet tells how they ended")
     say(f"results in {shown(report.directory)}")
 
 

@@ -86,7 +86,9 @@ def test_the_yaml_example_is_a_task_set(tmp_path: Path) -> None:
 
 
 def test_the_links_of_the_readme_lead_somewhere() -> None:
-    for path in re.findall(r"`((?:conf|scripts|taskgen_run|benchmarks)/[\w./]*)`", README):
+    for path in re.findall(
+        r"`((?:conf|docs|scripts|taskgen_run|benchmarks|workloads)/[\w./]*)`", README
+    ):
         assert (ROOT / path).exists() or path.endswith("mine.yaml"), path
 
 

@@ -20,7 +20,8 @@ from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import Job, JobBatch, Outcome
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.session import AbstractSession
-from taskgen_run.targets import Bounds, Targets
+from taskgen_run.known_hosts import Bounds
+from taskgen_run.targets import Targets
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Range
@@ -39,6 +40,7 @@ class World:
         self.failing: dict[str, int] = {}  # host: how many times it fails
         self.invalid: set[int] = set()
         self.seconds = 0.0
+        self.probe_seconds = 0.0
         self.mutex = threading.Lock()
         self.open: set[str] = set()
         self.most_open = 0
@@ -57,6 +59,7 @@ class Hosted(AbstractSession):
 
     @staticmethod
     def is_available(host: str, port: int, timeout: float) -> bool:
+        time.sleep(Hosted.world.probe_seconds)
         Hosted.world.probes.append(host)
         Hosted.world.probed_at.append(time.monotonic())
         return host not in Hosted.world.dead
@@ -280,6 +283,13 @@ def test_no_available_host_ends_the_run(world: World) -> None:
     world.dead = {"127.7.0.1"}
     with pytest.raises(TargetError, match=r"no host of 127\.7\.0\.1 was available for 0\.3 s"):
         _run(1, targets="127.7.0.1", available_timeout=0.3)
+
+
+def test_hosts_that_were_not_asked_yet_are_told_of(world: World) -> None:
+    world.dead = {f"127.7.0.{number}" for number in range(1, 255)}
+    world.probe_seconds = 0.2
+    with pytest.raises(TargetError, match=r"only \d+ of 254 were asked; give it more time"):
+        _run(1, targets="127.7.0.0/24", available_timeout=0.1)
 
 
 def test_a_host_that_refuses_uses_up_no_attempt(world: World) -> None:

@@ -28,7 +28,7 @@ def missed(jobs: pa.RecordBatch, horizon_ns: pa.Array[Any]) -> pa.Array[Any]:
         pc.greater_equal(end, deadline),
     )
     refused = pc.and_(pc.is_in(jobs["outcome"], _REFUSED), pc.is_valid(deadline))
-    overdue = pc.or_(refused, pc.less_equal(deadline, horizon_ns))
+    overdue = pc.or_kleene(refused, pc.less_equal(deadline, horizon_ns))
     known = pc.if_else(pc.is_valid(end), late, overdue)
     without = pc.and_(pc.is_null(deadline), pc.is_valid(jobs["release_ns"]))
     decided: pa.Array[Any] = pc.if_else(without, pa.scalar(False), known)

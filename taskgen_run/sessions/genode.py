@@ -1,9 +1,9 @@
 """Task sets on real targets: a Genode `dom0`, or the Linux taskloader agent.
 
 =================  ===============================================================================
-release_ns         where an event tells it: on Linux always; on Genode of a job not scheduled, of one
-                   killed because its next period came, and of the one after it; else null, and with
-                   it `deadline_ns` and `missed`
+release_ns         where an event tells it: on Linux always; on Genode of a job not scheduled, of
+                   one killed because its next period came, and of the one after that; else null,
+                   and with it `deadline_ns` and `missed`
 start_ns, end_ns   of the events, on the target's clock
 outcome            `finished` (EXIT), `killed` (EXIT_CRITICAL, EXIT_PERIOD), `stopped`
                    (EXIT_EXTERNAL), `error` (EXIT_ERROR), `out_of_quota`, `not_scheduled`
@@ -42,6 +42,7 @@ from taskgen_run.taskloader.protocol import (
     GoSend,
     Live,
     Profile,
+    ProtocolError,
     Report,
     SendBinaries,
     SendDescs,
@@ -111,8 +112,13 @@ class GenodeSession(AbstractSession):
         if get_live:
             try:
                 self._ask_live(_after(reply_timeout))
-            except BaseException:
+            except BaseException as error:
                 self._connection.close()
+                if isinstance(error, ProtocolError):
+                    raise TargetError(
+                        f"what listens there must speak the taskloader protocol; check the port: "
+                        f"{one_line(error)}"
+                    ) from error
                 raise
 
     @staticmethod
@@ -232,15 +238,29 @@ class GenodeSession(AbstractSession):
         if message is None:
             self._watch(jobs)
             return
-        self._heard, self._asked = time.monotonic(), None
+        alive = False
         while isinstance(message, Profile):
             for event in message.events:
                 job = jobs.take(event)
                 if job is not None:
                     changed[id(job)] = job
+                    alive = True
             message = None if jobs.exhausted else self._connection.received()
         if isinstance(message, Live):
             self._unanswered = max(0, self._unanswered - 1)
+            self._require_tasks(message)
+            alive = True
+        if alive or jobs.exhausted:
+            self._heard, self._asked = time.monotonic(), None
+        else:  # it may say nothing to the matter for ever
+            self._watch(jobs)
+
+    def _require_tasks(self, live: Live) -> None:
+        """Raise TargetError if the target has lost what runs."""
+        if not live.tasks and self._stop_by is None:
+            raise TargetError(
+                f"{self._connection.peer}: it must have the tasks that it was sent, and lists none"
+            )
 
     def _watch(self, jobs: ObservedJobs) -> None:
         """Find out whether a silent target is frozen. Raises TimeoutError."""

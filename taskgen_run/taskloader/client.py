@@ -145,4 +145,5 @@ class Connection:
             raise self._lost(error) from error
 
     def _lost(self, error: OSError) -> ConnectionError:
-        return ConnectionError(f"{self.peer}: the connection is lost: {error.strerror or error}")
+        why = f"{error.strerror or error}; its log may tell more"
+        return ConnectionError(f"{self.peer}: the connection is lost: {why}")

@@ -7,7 +7,7 @@
         session = GenodeSession(target.host, target.port)
 
 Every connection begins the script anew, one after the other. While a step waits, GET_LIVE is
-answered with an empty list. When the script is over, the connection is closed.
+answered with the tasks that were sent. When the script is over, the connection is closed.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from taskgen_run.taskloader.protocol import (
     Binary,
+    Clear,
     Command,
     Event,
     GetLive,
     GoSend,
     Live,
+    LiveTask,
     Profile,
     Report,
     SendBinaries,
+    SendDescs,
     TargetDecoder,
     encode,
 )
@@ -54,6 +57,7 @@ class Peer:
         self._decoder = TargetDecoder()
         self._commands: deque[Command] = deque()
         self._received = received
+        self._tasks: list[Mapping[str, Any]] = []
         self.answers_live = True
 
     def command(self) -> Command:
@@ -68,7 +72,7 @@ class Peer:
             command = self._commands.popleft()
             if not (self.answers_live and isinstance(command, GetLive)):
                 return command
-            self.send(encode(Live(())))
+            self.send(encode(Live(tuple(LiveTask(task["id"], {}) for task in self._tasks))))
 
     def send(self, data: bytes) -> None:
         """Send bytes, whatever they are. Raises Over."""
@@ -105,6 +109,10 @@ class Peer:
         if not data:
             raise Over
         for command in self._decoder.feed(data):
+            if isinstance(command, SendDescs):
+                self._tasks += command.tasks
+            elif isinstance(command, Clear):
+                self._tasks.clear()
             self._commands.append(command)
             self._received.append(command)
 

@@ -162,24 +162,24 @@ class Launcher:
         try:
             socket.send_fds(self._socket, [orders.pack(order)], files)
         except (ConnectionError, TimeoutError) as error:
-            raise _gone() from error
+            raise self._gone() from error
 
     def _receive(self) -> Made | Failed | Ended | AllGone:
         try:
             datagram = self._socket.recv(orders.MOST_BYTES)
         except (ConnectionError, TimeoutError) as error:
-            raise _gone() from error
+            raise self._gone() from error
         if not datagram:
-            raise _gone()
+            raise self._gone()
         answer: Made | Failed | Ended | AllGone = orders.unpack(datagram)
         return answer
 
-
-def _gone() -> InfrastructureError:
-    return InfrastructureError(
-        "the launcher, which makes the processes of jobs, must run as long as the agent, and has "
-        "ended or does not react; start the agent again"
-    )
+    def _gone(self) -> InfrastructureError:
+        self._process.kill()  # a job may have stopped it
+        return InfrastructureError(
+            "the launcher, which makes the processes of jobs, must run as long as the agent, and "
+            "has ended or does not react; start the agent again"
+        )
 
 
 def _assert_none(left: object) -> None:

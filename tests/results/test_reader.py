@@ -184,6 +184,8 @@ def test_summary(tmp_path: Path) -> None:
                 "jobs": len(rows),
                 "worst_response_ns": max(ended),
                 "deadline_misses": missed,
+                "unknown_misses": sum(row["missed"] is None for row in rows),
+                "not_finished": sum(row["outcome"] != "finished" for row in rows),
             }
         )
     assert results.summary(tmp_path).to_pylist() == expected

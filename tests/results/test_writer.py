@@ -57,7 +57,8 @@ def test_rows_are_those_reported(tmp_path: Path) -> None:
     assert [{k: v for k, v in row.items() if k != "missed"} for row in found] == expected
     assert rows(tmp_path / "a", "tasksets")[3] == {
         "taskset": 3, "host": "10.0.0.0", "outcome": "finished", "attempts": 1, "error": None,
-        "tasks": 2, "jobs": 6, "deadline_misses": 6, "unfinished_jobs": 1, "horizon_ns": 20 * MS,
+        "tasks": 2, "jobs": 6, "deadline_misses": 6, "unknown_misses": 0, "unfinished_jobs": 1,
+        "horizon_ns": 20 * MS,
     }  # fmt: skip
     unset = dict.fromkeys(
         ["criticaltime", "priority", "deadline", "offset", "numberofjobs", "caps", "cores",
@@ -89,6 +90,7 @@ def test_experiment_json(tmp_path: Path) -> None:
         "failed": 0,
         "jobs": 36,
         "deadline_misses": sum(row["deadline_misses"] for row in rows(tmp_path, "tasksets")),
+        "unknown_misses": 0,
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock", "experiment.json", *(f"{table}.parquet" for table in TABLES)
@@ -181,6 +183,9 @@ F, K, U = Outcome.FINISHED, Outcome.KILLED, Outcome.UNFINISHED
         (None, 99, None, F, None, None),
         (None, None, None, U, 10, None),
         (0, None, 10, Outcome.NOT_SCHEDULED, 20, True),
+        (0, None, 10, Outcome.NOT_SCHEDULED, 5, True),  # it will never be
+        (0, None, 10, Outcome.OUT_OF_QUOTA, None, True),
+        (0, None, None, Outcome.OUT_OF_QUOTA, None, False),
     ],
 )
 def test_misses(
@@ -203,6 +208,7 @@ def test_misses(
     assert [row["missed"] for row in rows(tmp_path, "jobs")] == [missed]
     (variant,) = rows(tmp_path, "tasksets")
     assert variant["deadline_misses"] == int(missed is True)
+    assert variant["unknown_misses"] == int(missed is None)
     assert variant["unfinished_jobs"] == int(outcome is U)
 
 

@@ -34,6 +34,7 @@ from taskgen_run.task import Task
 from taskgen_run.taskloader.fake import (
     Expect,
     FakeTarget,
+    Hang,
     KnowNoLive,
     Pause,
     Send,
@@ -172,9 +173,34 @@ def test_jobs_that_end_without_having_started(end: str, tmp_path: Path) -> None:
     script = good(event(end, 0, 3), *one_job())
     with FakeTarget(script) as target, session_on(target, tmp_path) as session:
         first, second = run(session, periodic(2))
-    assert (first.job, first.start_ns, first.end_ns) == (0, None, 3 * MS)
+    assert (first.job, first.start_ns, first.end_ns) == (0, None, None)
     assert first.outcome == end.lower()
     assert (second.job, second.outcome) == (1, "finished")
+
+
+def test_releases_are_those_that_the_first_events_of_jobs_tell(tmp_path: Path) -> None:
+    events = [
+        event("START", 0, 11)._replace(release_ns=10 * MS),
+        event("EXIT_PERIOD", 0, 20.5),
+        event("START", 0, 21)._replace(release_ns=20 * MS),
+        event("EXIT", 0, 22),
+        event("NOT_SCHEDULED", 0, 30)._replace(release_ns=30 * MS),
+        event("OUT_OF_QUOTA", 0, 41)._replace(release_ns=40 * MS),
+    ]
+    with FakeTarget(good(*events)) as target, session_on(target, tmp_path) as session:
+        jobs = run(session, periodic(4, deadline=7))
+    assert [job.release_ns for job in jobs] == [10 * MS, 20 * MS, 30 * MS, 40 * MS]
+    assert [job.deadline_ns for job in jobs] == [17 * MS, 27 * MS, 37 * MS, 47 * MS]
+
+
+def test_a_job_is_not_released_after_it_has_started(tmp_path: Path) -> None:
+    late = event("START", 0, 11)._replace(release_ns=12 * MS)
+    with (
+        FakeTarget([*started(), push(late), Hang()]) as target,
+        session_on(target, tmp_path) as session,
+        pytest.raises(TargetError, match="it is released later, at 12000000 ns"),
+    ):
+        run(session, periodic(2))
 
 
 def test_releases_are_known_where_an_event_tells_them(tmp_path: Path) -> None:

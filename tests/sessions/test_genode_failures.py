@@ -42,10 +42,13 @@ from taskgen_run.taskloader.fake import (
 from taskgen_run.taskloader.protocol import (
     Binary,
     Clear,
+    GetLive,
     GoSend,
+    Live,
     Optimize,
     Profile,
     ProtocolError,
+    Report,
     SendBinaries,
     SendDescs,
     Start,
@@ -117,6 +120,28 @@ def test_a_target_that_closes_is_noticed_at_once(step: str, reset: bool, tmp_pat
     with FakeTarget([*UNTIL[step], Close(reset=reset)]) as target:
         message = _fails(target, tmp_path, seconds=0.25)
     assert "it closed the connection" in message or "the connection is lost" in message
+
+
+@pytest.mark.parametrize("said", [Profile(()), Profile((event("EXTERNAL", -1, 3),))])
+def test_a_target_that_says_nothing_to_the_matter(said: Report, tmp_path: Path) -> None:
+    script = [*UNTIL["START"], KnowNoLive(), *[Send(said), Pause(0.05)] * 40]
+    with FakeTarget(script) as target:
+        assert "frozen: it has not answered GET_LIVE" in _fails(target, tmp_path, seconds=1.2)
+
+
+def test_a_target_that_has_lost_its_tasks(tmp_path: Path) -> None:
+    script = [*UNTIL["START"], KnowNoLive(), Expect(GetLive), Send(Live(())), Hang()]
+    with FakeTarget(script) as target:
+        lost = "it must have the tasks that it was sent, and lists none"
+        assert lost in _fails(target, tmp_path)
+
+
+def test_what_listens_speaks_something_else(tmp_path: Path) -> None:
+    with (
+        FakeTarget([Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Hang()]) as target,
+        pytest.raises(TargetError, match="must speak the taskloader protocol; check the port"),
+    ):
+        GenodeSession(target.host, target.port, **QUICK)
 
 
 def test_a_target_that_accepts_and_is_not_there(tmp_path: Path) -> None:
@@ -282,7 +307,7 @@ def test_a_target_that_lies(lie: str, tmp_path: Path) -> None:
 
 
 def test_answers_that_nobody_asked_for_are_let_pass(tmp_path: Path) -> None:
-    live = b"<live><task-descriptions></task-descriptions></live>\0"
+    live = b'<live><task-descriptions><task id="0"/></task-descriptions></live>\0'
     script = [
         *started(),
         Send(struct.pack("<I", len(live)) + live),

@@ -51,7 +51,8 @@ def test_jobs_are_well_formed_or_the_target_lies(events: list[Event], in_order: 
     for job in jobs:
         times = [t for t in (job.release_ns, job.start_ns, job.end_ns) if t is not None]
         assert times == sorted(times)
-        assert (job.outcome is None) is (job.end_ns is None)
+        ended = job.outcome is not None and job.start_ns is not None
+        assert ended is (job.end_ns is not None)
     running = [job for job in jobs if job.outcome is None]
     assert observed.running == len(running)
     assert not (observed.exhausted and running)

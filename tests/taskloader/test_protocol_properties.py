@@ -69,7 +69,9 @@ def of_144_bytes(event: Event) -> bytes:
 def test_go_sends_among_pushes_of_144_bytes(
     plan: list[Report | str], places: list[int], data: st.DataObject
 ) -> None:
-    small = st.builds(Event, EVENTS.map(lambda event: event.type), st.just(3), st.just(10**6))
+    small = st.builds(
+        Event, EVENTS.map(lambda event: event.type), st.just(3), st.just(10**6), st.none()
+    )
     stream = b""
     pushed: list[Report] = []
     for step in plan:

@@ -90,6 +90,7 @@ EVENTS = st.builds(
     st.sampled_from(EventType),
     st.integers(-1, 9) | st.integers(-1, 2**63 - 1),
     st.integers(0, 10**6).map(lambda ms: ms * 10**6) | st.integers(0, 2**62),
+    st.none() | st.integers(0, 10**6).map(lambda ms: ms * 10**6) | st.integers(0, 2**62),
 )
 LIVE_TASKS = st.builds(
     LiveTask,
