@@ -18,9 +18,9 @@ from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import Job, JobBatch, Outcome
+from taskgen_run.known_hosts import Bounds
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.session import AbstractSession
-from taskgen_run.known_hosts import Bounds
 from taskgen_run.targets import Targets
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet

@@ -261,7 +261,8 @@ class Loader:
             self._warn(
                 ("missing", loaded.name), f"task {loaded.id}: binary {loaded.name!r} was not sent"
             )
-            self._fail(loaded, release_ns)
+            self._tell_failure(loaded, release_ns)
+            self._finish(loaded)
             return
         used = sum(other.quota_bytes for other, _ in self._running.values())
         quota = loaded.quota_bytes
@@ -278,7 +279,8 @@ class Loader:
             job = loaded.prepared or self._make_process(loaded, executable)
         except OSError as error:
             self._warn_of_start(loaded, error.errno or 0)
-            self._fail(loaded, release_ns)
+            self._tell_failure(loaded, release_ns)
+            self._finish(loaded)
             return
         self._running[job.number] = self._prepared.pop(job.number)
         loaded.job, loaded.last, loaded.prepared = job, job, None
@@ -360,10 +362,6 @@ class Loader:
             self._warn(("error", loaded.id), f"task {loaded.id}: a job of {loaded.name!r} {reason}")
             self._tell(loaded, EventType.EXIT_ERROR, loaded.ended_ns)
         self._go_on(loaded)
-
-    def _fail(self, loaded: LoadedTask, release_ns: int) -> None:
-        self._tell_failure(loaded, release_ns)
-        self._finish(loaded)
 
     def _tell_failure(self, loaded: LoadedTask, release_ns: int) -> None:
         self._tell(loaded, EventType.START, release_ns=release_ns)
