@@ -34,10 +34,14 @@ def drive(
 ) -> Iterator[Step]:
     """Run one concrete task set to its end, yielding what is new after each step.
 
-    The last step has the jobs that are still open, as unfinished. A context of `waiting` is
-    entered around every call of the session. Raises what the session raises.
+    What an earlier attempt has left in it is forgotten. The last step has the jobs that are still
+    open, as unfinished. A context of `waiting` is entered around every call of the session. Raises
+    what the session raises.
     """
     taskset.check(declared)
+    taskset.horizon_ns = None
+    for task in taskset:
+        task.jobs = []
     still_open: dict[tuple[int, int], Job] = {}
     ended: set[tuple[int, int]] = set()
     with waiting(), _no_exit():

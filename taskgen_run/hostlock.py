@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+from pathlib import Path
+
+_PREFIX = "taskgen_run/"
 
 
 class HostLock:
@@ -14,7 +17,7 @@ class HostLock:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._name = f"\0taskgen_run/{host}:{port}"
+        self._name = f"\0{_PREFIX}{host}:{port}"
         self._socket: socket.socket | None = None
 
     def acquire(self) -> bool:
@@ -35,3 +38,14 @@ class HostLock:
         holder, self._socket = self._socket, None
         if holder is not None:
             holder.close()
+
+
+def locked_hosts(port: int) -> set[str]:
+    """The hosts whose lock for `port` is held now, by whomever on this machine. Raises OSError."""
+    hosts = set()
+    for line in Path("/proc/net/unix").read_text(errors="replace").splitlines():
+        _, found, name = line.partition(f" @{_PREFIX}")
+        host, _, number = name.rpartition(":")
+        if found and number == str(port):
+            hosts.add(host)
+    return hosts

@@ -51,8 +51,12 @@ class Interrupts:
         """The part of a run that may be left at any instruction. Raises Interrupted."""
         self._allowed = True
         try:
-            if self._pending is not None:
-                raise Interrupted(self._pending)
+            self.check()
             yield
         finally:
             self._allowed = False
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal waits."""
+        if self._pending is not None:
+            raise Interrupted(self._pending)

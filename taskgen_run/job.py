@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -80,8 +81,13 @@ SEGMENT_SCHEMA = pa.schema(
 )
 """One row per uninterrupted stretch of execution of a job on one processor."""
 
-_OUTCOME_INDEX = {outcome: index for index, outcome in enumerate(Outcome)}
+_OUTCOME_INDEX: dict[Outcome | None, int | None] = {
+    None: None,
+    **{outcome: index for index, outcome in enumerate(Outcome)},
+}
 _FIELDS = tuple(field.name for field in fields(Job))
+_OBSERVED = tuple(name for name in _FIELDS if name not in ("taskset", "attempt", "host"))
+_observed = attrgetter(*_OBSERVED)
 
 
 class JobBatch:
@@ -93,8 +99,10 @@ class JobBatch:
     @classmethod
     def from_jobs(cls, jobs: Iterable[Job], *, taskset: int, attempt: int, host: str) -> JobBatch:
         """Batch the `jobs` of one attempt at one variant, `taskset`, on `host`."""
-        rows = list(jobs)
+        rows = list(map(_observed, jobs))
         count = len(rows)
+        values = dict(zip(_OBSERVED, zip(*rows, strict=True), strict=True)) if rows else {}
+        outcomes = map(_OUTCOME_INDEX.__getitem__, values.get("outcome", ()))
         columns: dict[str, pa.Array[Any]] = {
             "taskset": pa.repeat(pa.scalar(taskset, pa.int64()), count),
             "attempt": pa.repeat(pa.scalar(attempt, pa.int32()), count),
@@ -102,17 +110,12 @@ class JobBatch:
                 pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([host])
             ),
             "outcome": pa.DictionaryArray.from_arrays(
-                pa.array(
-                    [None if row.outcome is None else _OUTCOME_INDEX[row.outcome] for row in rows],
-                    pa.int8(),
-                ),
-                OUTCOMES,
+                pa.array(list(outcomes), pa.int8()), OUTCOMES
             ),
         }
         for field in JOB_SCHEMA:
             if field.name not in columns:
-                values = [getattr(row, field.name) for row in rows]
-                columns[field.name] = pa.array(values, field.type)
+                columns[field.name] = pa.array(values.get(field.name, ()), field.type)
         return cls(
             pa.RecordBatch.from_arrays(
                 [columns[name] for name in JOB_SCHEMA.names], schema=JOB_SCHEMA

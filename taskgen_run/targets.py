@@ -9,41 +9,53 @@ and targets are held back by TCP.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from taskgen_run.driving import Step, blame, close, drive
+from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
     TargetError,
     TaskgenError,
     one_line,
 )
-from taskgen_run.hostlock import HostLock
+from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.reports import Reports
 from taskgen_run.session import AbstractSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
 from taskgen_run.work import Try, Work
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from taskgen_run.job import JobBatch
+
 log = logging.getLogger(__name__)
 
-QUEUE_SIZE = 1024
-"""Reports that may wait for the monitor before sessions have to."""
+WAITING_REPORTS = 2**10
+WAITING_JOBS = 2**17
+"""How much may wait for the monitor before sessions have to."""
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
-"""Seconds before a host that did not answer or failed is asked again; doubled each time."""
+"""Seconds before a host that did not answer or failed is asked again; doubled each time, up to the
+longest and a quarter of `available_timeout`."""
+
+NAMED = 3  # of the hosts that cannot be used, in the log
+DRIVEN = "another experiment drives it"
 
 STOP_SECONDS = 10.0
 """For how long sessions are waited for when a run is stopped."""
-
+IDLE_SECONDS = 1.0
+"""For how long a session without work waits for some before it gives its host back."""
 TICK = 0.1
 """Seconds between two looks at the clock while nothing is reported."""
 
@@ -101,7 +113,7 @@ class Targets:
         a monitor or the stream of variants raises.
         """
         self._work = Work(variants)
-        self._reports: queue.Queue[Report] = queue.Queue(QUEUE_SIZE)
+        self._reports: Reports[Report] = Reports(WAITING_REPORTS, WAITING_JOBS)
         self._stop = threading.Event()
         self._mutex = threading.Lock()
         self._hosts: dict[str, _Host] = {}
@@ -109,6 +121,8 @@ class Targets:
         self._session_ended = threading.Condition(self._mutex)
         self._alive_at = time.monotonic()
         self._asked = 0
+        self._named: set[str] = set()
+        self._last_problem = ""
         self._running: dict[int, tuple[Try, str]] = {}
         self._threads: set[threading.Thread] = set()
         self._spawn(self._probe, "probing")
@@ -127,43 +141,41 @@ class Targets:
     def _watch(self) -> None:
         """Tell the monitor what is reported, until all is done."""
         while True:
-            try:
-                with self.interrupts.allowed():
-                    report = self._reports.get(timeout=TICK)
-            except queue.Empty:
-                if self._work.closed and not self._threads_alive():
-                    if self._reports.empty():
-                        return
-                else:
-                    self._check_hosts()
-            else:
-                report()
-
-    def _threads_alive(self) -> bool:
-        with self._mutex:
-            return bool(self._threads)
+            with self.interrupts.allowed():
+                reported = self._reports.wait(TICK)
+            if reported:
+                for report in self._reports.take():
+                    self.interrupts.check()
+                    report()
+            elif not self._work.closed:
+                self._check_hosts()
+            elif not (self._threads or self._reports):
+                return
 
     def _check_hosts(self) -> None:
         """Raise TargetError when nobody is there, or comes, to do the work."""
         with self._mutex:
-            if self._sessions:
-                return
             aside = sum(host.aside for host in self._hosts.values())
             waited = time.monotonic() - self._alive_at
+        if self._work.hosts or self._reports:  # somebody is there, or was until just now
+            return
         if aside == self.targets.count:
             raise TargetError(
                 f"targets: all {aside} hosts of {self.targets} were put aside after "
                 f"{self.bounds.restarts} restarts each; look at them, the same command continues"
             )
         if waited > self.bounds.available_timeout:
+            advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
             raise TargetError(
                 f"targets: no host of {self.targets} was available for "
-                f"{self.bounds.available_timeout:g} s (available_timeout); start one, the same "
+                f"{self.bounds.available_timeout:g} s (available_timeout); {advice}, the same "
                 "command continues"
             )
 
     def _end(self) -> None:
         """Let all threads end, within a bounded time."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._work.close()
         with self._mutex:
@@ -180,8 +192,7 @@ class Targets:
             try:
                 call(*args)
             except Exception as error:
-                failure = error
-                self._tell(lambda: _raise(failure))
+                self._tell(partial(_raise, error))
             finally:
                 with self._mutex:
                     self._threads.discard(thread)
@@ -191,54 +202,58 @@ class Targets:
             self._threads.add(thread)
             thread.start()
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: Report, jobs: int = 0) -> None:
         """Queue a report, waiting while there are too many; dropped once the run is ending."""
         while not self._stop.is_set():
-            try:
-                self._reports.put(report, timeout=TICK)
-            except queue.Full:
-                continue
-            return
+            if self._reports.put(report, jobs, TICK):
+                return
 
     # ---- probing ----
 
     def _probe(self) -> None:
         """Find hosts for work that nobody has taken, until there is none."""
         delay = FIRST_DELAY
-        while not self._stop.is_set():
-            waiting = self._work.take()
-            if waiting is None:
-                return
-            self._work.again(waiting)
+        while self._work.wait():
             self._asked = 0
             found = False
             for host in self.session.available(
                 self._candidates(), self.port, self.bounds.probe_timeout
             ):
-                first = self._slot_and_work()
-                if first is None:
-                    return
-                found = True
-                self._begin(host, first)
+                self._wait_for_slot()
+                first = self._work.take(host, 0)
+                if first is not None:
+                    found = True
+                    self._begin(host, first)
+                elif not self._work.waits:
+                    break
             dead = self._asked and not found
-            delay = min(2 * delay, LONGEST_DELAY) if dead else FIRST_DELAY
-            self._stop.wait(delay)
+            delay = min(2 * delay, self._longest_delay) if dead else FIRST_DELAY
+            self._work.closes_within(delay)
+
+    @property
+    def _longest_delay(self) -> float:
+        return min(LONGEST_DELAY, self.bounds.available_timeout / 4)
 
     def _candidates(self) -> Iterator[str]:
+        own = {host for host, known in self._hosts.items() if known.busy}
+        locked = locked_hosts(self.port) - own  # in this order, as only this thread makes sessions
         for host in self.targets:
             if self._stop.is_set():
                 return
             known = self._hosts.get(host)
-            if known is None or known.may_be_asked:
-                self._asked += 1
-                yield host
+            if known is not None and not known.may_be_asked:
+                continue
+            if host in locked:  # not even asked: a target may take only one connection
+                self._tell_unusable(host, DRIVEN)
+                continue
+            self._asked += 1
+            yield host
 
-    def _slot_and_work(self) -> Try | None:
-        """An attempt for one more session, once there may be one; None when there is no work."""
+    def _wait_for_slot(self) -> None:
+        """Wait until there may be one more session."""
         with self._session_ended:
             while self._sessions >= self.bounds.max_sessions and not self._stop.is_set():
                 self._session_ended.wait(TICK)
-        return self._work.take()
 
     def _begin(self, host: str, first: Try) -> None:
         with self._mutex:
@@ -256,7 +271,6 @@ class Targets:
             session = self._connected(host, lock, known, first)
             if session is not None:
                 self._drive(session, host, known, first)
-                self._alive_at = time.monotonic()
         finally:
             lock.release()
             with self._session_ended:
@@ -270,25 +284,37 @@ class Targets:
         """A session on the host; None if it cannot be had now, which uses up no attempt."""
         try:
             if not lock.acquire():
-                raise TargetError("another experiment drives it")
+                raise TargetError(DRIVEN)
             return self.connect(host)
         except Exception as error:
             problem = blame(error, "connecting")
             if not isinstance(problem, TargetError):
                 self._fail(first, host, problem)
                 return None
-            log.info("%s cannot be used now: %s", host, one_line(problem))
+            self._tell_unusable(host, one_line(problem))
             self._work.again(first)
             self._rest(known)
             return None
 
+    def _tell_unusable(self, host: str, why: str) -> None:
+        """Keep why a host cannot be used, and log it: of the first hosts, and once."""
+        self._last_problem = problem = f"{host} cannot be used: {why}"
+        with self._mutex:
+            if host in self._named or len(self._named) == NAMED:
+                return
+            self._named.add(host)
+            also = ", and perhaps others" if len(self._named) == NAMED else ""
+        log.info("%s%s", problem, also)
+
     def _rest(self, known: _Host) -> None:
         known.failures_in_a_row += 1
-        delay = min(FIRST_DELAY * 2**known.failures_in_a_row, LONGEST_DELAY)
+        delay = min(FIRST_DELAY * 2**known.failures_in_a_row, self._longest_delay)
         known.not_before = time.monotonic() + delay
 
     def _drive(self, session: AbstractSession, host: str, known: _Host, first: Try) -> None:
         item: Try | None = first
+        self._work.join(host)
+        self._last_problem = ""
         try:
             while item is not None:
                 problem = self._attempt(session, host, item)
@@ -297,8 +323,10 @@ class Targets:
                 elif isinstance(problem, TargetError | InfrastructureError):
                     self._restart_later(host, known, problem)
                     return
-                item = None if self._stop.is_set() else self._work.take()
+                item = self._work.take(host, IDLE_SECONDS)
         finally:
+            self._alive_at = time.monotonic()
+            self._work.leave(host)
             close(session, host)
 
     def _restart_later(self, host: str, known: _Host, problem: TaskgenError) -> None:
@@ -321,8 +349,9 @@ class Targets:
             declared=self.declared,
         )
         try:
-            for step in steps:
-                self._tell(lambda step=step: self._stepped(step))  # type: ignore[misc]
+            for jobs, segments in steps:
+                if jobs is not None or segments is not None:
+                    self._tell(partial(self._stepped, jobs, segments), len(jobs or ()))
                 if self._stop.is_set():
                     session.stop()
                     return None
@@ -335,17 +364,17 @@ class Targets:
                     *(taskset.variant, host, attempt + 1, self.bounds.attempts),
                     one_line(problem),
                 )
-                self._work.again(Try(taskset, attempt + 1))
+                self._work.again(Try(taskset, attempt + 1, item.failed_on | {host}))
             else:
                 self._fail(item, host, problem)
             return problem
         self._tell(lambda: self._ended(item, host, None))
-        self._work.done()
+        self._work.done(item)
         return None
 
     def _fail(self, item: Try, host: str, problem: TaskgenError) -> None:
         self._tell(lambda: self._ended(item, host, problem))
-        self._work.done()
+        self._work.done(item)
 
     # ---- told to the monitor, in the caller's thread ----
 
@@ -353,8 +382,7 @@ class Targets:
         self._running[item.taskset.variant] = item, host
         self.monitor.on_start(item.taskset, host, item.attempt)
 
-    def _stepped(self, step: Step) -> None:
-        jobs, segments = step
+    def _stepped(self, jobs: JobBatch | None, segments: pa.RecordBatch | None) -> None:
         if jobs is not None:
             self.monitor.on_jobs(jobs)
         if segments is not None:

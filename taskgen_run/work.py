@@ -10,67 +10,144 @@ from dataclasses import dataclass
 
 from taskgen_run.taskset import TaskSet
 
+AHEAD = 64
+"""How many variants are taken from the stream at a time at most …"""
+
+AHEAD_SECONDS = 0.001
+"""… and for how long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One attempt at a variant."""
+    """One attempt at a variant, which has failed on the hosts `failed_on`."""
 
     taskset: TaskSet
     attempt: int
+    failed_on: frozenset[str] = frozenset()
 
 
 class Work:
-    """The variants that have to be done: a lazy stream, and what came back from it."""
+    """The variants that have to be done: a lazy stream, and what came back from it.
+
+    Threads that take work all the time must not meet at a lock: each would wait for the next one
+    to be scheduled. So they do with single operations on a deque and a set, and the lock is for
+    those who refill them, or wait.
+    """
 
     def __init__(self, variants: Iterator[TaskSet]) -> None:
         self._variants = variants
-        self._again: deque[Try] = deque()
-        self._in_flight = 0
+        self._ready: deque[Try] = deque()
+        self._failed: list[Try] = []
+        self._hosts: set[str] = set()
+        self._undone: set[int] = set()  # numbers of the variants that were taken from the stream
+        self._is_exhausted = False
         self._changed = threading.Condition()
         self._closed = False
         self.error: Exception | None = None
 
-    def take(self, timeout: float | None = None) -> Try | None:
-        """The next attempt; None when all is done or closed, or nothing came in time."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def join(self, host: str) -> None:
+        """A host begins to take attempts."""
         with self._changed:
-            while not self._closed:
-                if self._again:
-                    self._in_flight += 1
-                    return self._again.popleft()
-                taskset = self._next()
-                if taskset is not None:
-                    self._in_flight += 1
-                    return Try(taskset, 0)
-                if self._in_flight == 0:
-                    self._closed = True
-                    self._changed.notify_all()
-                    break
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    break
-                self._changed.wait(left)
-            return None
+            self._hosts.add(host)
 
-    def _next(self) -> TaskSet | None:
+    def leave(self, host: str) -> None:
+        """A host takes no more attempts."""
+        with self._changed:
+            self._hosts.discard(host)
+            self._changed.notify_all()
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts take attempts."""
+        return len(self._hosts)
+
+    def take(self, host: str, timeout: float) -> Try | None:
+        """The next attempt for a host, what came back first; None when all is done or closed.
+
+        While all that is left is being done by others, waits for up to `timeout` seconds, as it
+        may come back. A variant that has failed on the host is left to the others, if there is one
+        on which it has not.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._closed:
+            if self._failed and (item := self._take_failed(host)) is not None:
+                return item
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                if not self._refill(host, deadline):
+                    return None
+        return None
+
+    def _take_failed(self, host: str) -> Try | None:
+        with self._changed:
+            position = self._find_failed(host)
+            return None if position is None else self._failed.pop(position)
+
+    def _find_failed(self, host: str) -> int | None:
+        for position, item in enumerate(self._failed):
+            if host not in item.failed_on or self._hosts <= item.failed_on:
+                return position
+        return None
+
+    def _refill(self, host: str, deadline: float) -> bool:
+        """Wait until something is ready for the host; False if all is done, or it is too late."""
+        with self._changed:
+            self._fill()
+            while not (self._ready or self._closed or self._find_failed(host) is not None):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+            return not self._closed
+
+    def _fill(self) -> None:
+        """Make something ready, if the stream has it; close if all is done."""
+        if not self._is_exhausted and not self._ready:
+            self._read_ahead()
+        if self._is_exhausted and not self._undone:
+            self.close()
+
+    def wait(self) -> bool:
+        """Wait until there is something that nobody has taken; False when all is done or closed."""
+        with self._changed:
+            self._fill()
+            while not (self.waits or self._closed):
+                self._changed.wait()
+                self._fill()
+            return not self._closed
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something that nobody has taken and that somebody may take at once."""
+        return bool(self._ready or self._failed)
+
+    def _read_ahead(self) -> None:
+        end = time.monotonic() + AHEAD_SECONDS
         try:
-            return next(self._variants, None)
+            for taskset in self._variants:
+                self._undone.add(taskset.variant)
+                self._ready.append(Try(taskset, 0))
+                if len(self._ready) >= AHEAD or time.monotonic() >= end:
+                    return
         except Exception as error:  # a task set is a plug-in: whatever its variants raise
             self.error = error
-            self._variants = iter(())
-            return None
+        self._is_exhausted = True
 
-    def done(self) -> None:
+    def done(self, item: Try) -> None:
         """An attempt has come to its end, and its variant with it."""
-        with self._changed:
-            self._in_flight -= 1
-            self._changed.notify_all()
+        self._undone.discard(item.taskset.variant)
+        if not self._undone:
+            with self._changed:
+                self._fill()
 
     def again(self, item: Try) -> None:
         """An attempt has to be made, or made again, by another session."""
         with self._changed:
-            self._in_flight -= 1
-            self._again.append(item)
+            if item.failed_on:
+                self._failed.append(item)
+            else:
+                self._ready.appendleft(item)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -83,3 +160,8 @@ class Work:
     def closed(self) -> bool:
         """Whether there is nothing more to do."""
         return self._closed
+
+    def closes_within(self, seconds: float) -> bool:
+        """Wait until there is nothing more to do, for so long at most; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, seconds)

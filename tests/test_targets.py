@@ -13,7 +13,7 @@ import pytest
 
 import taskgen_run.targets
 from taskgen_run.errors import ConfigurationError, TargetError
-from taskgen_run.hostlock import HostLock
+from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import Job, JobBatch, Outcome
@@ -31,6 +31,7 @@ class World:
     def __init__(self) -> None:
         self.dead: set[str] = set()
         self.refusing: set[str] = set()
+        self.connect_seconds: dict[str, float] = {}
         self.failing: dict[str, int] = {}  # host: how many times it fails
         self.invalid: set[int] = set()
         self.seconds = 0.0
@@ -40,6 +41,7 @@ class World:
         self.served: list[tuple[int, str]] = []
         self.probes: list[str] = []
         self.stopped: list[str] = []
+        self.numbers: list[int] = []  # how many jobs each task set had at its end
 
 
 class Hosted(AbstractSession):
@@ -53,6 +55,7 @@ class Hosted(AbstractSession):
         return host not in Hosted.world.dead
 
     def __init__(self, host: str, port: int = 0) -> None:
+        time.sleep(self.world.connect_seconds.get(host, 0))
         if host in self.world.refusing:
             raise ConnectionRefusedError(f"{host} refuses")
         with self.world.mutex:
@@ -72,9 +75,12 @@ class Hosted(AbstractSession):
         with self.world.mutex:
             if self.world.failing.get(self.host, 0) > 0:
                 self.world.failing[self.host] -= 1
+                taskset[0].jobs.append(Job(0, 0))
                 raise TargetError(f"{self.host} froze")
             self.world.served.append((taskset.variant, self.host))
         self._done = True
+        taskset[0].jobs.append(Job(0, 0))
+        self.world.numbers.append(len(taskset[0].jobs))
         return [Job(0, 0, release_ns=0, start_ns=0, end_ns=1, outcome=Outcome.FINISHED)]
 
     def is_running(self, taskset: TaskSet) -> bool:
@@ -197,6 +203,42 @@ def test_the_attempts_of_a_variant_are_bounded(world: World) -> None:
     assert monitor.starts == [(0, 0), (0, 1), (0, 2)]
 
 
+def test_another_attempt_begins_without_the_jobs_of_the_one_before(world: World) -> None:
+    world.failing = {"127.7.0.1": 2}
+    assert _run(1, targets="127.7.0.1").finished == {0: ("127.7.0.1", 2)}
+    assert world.numbers == [1]
+
+
+def test_a_variant_that_failed_is_left_to_another_host_however_long_that_is_busy(
+    world: World,
+) -> None:
+    world.failing = {"127.7.0.1": 10**6}
+    world.seconds = 0.5
+    monitor = _run(4, targets=["127.7.0.1", "127.7.0.2"], attempts=2, restarts=10**6)
+    assert sorted(monitor.finished) == list(range(4))
+    assert monitor.failed == {}
+
+
+def test_it_ends_at_once_when_the_last_variant_has_failed_for_good(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taskgen_run.targets, "FIRST_DELAY", 20.0)
+    monkeypatch.setattr(taskgen_run.targets, "LONGEST_DELAY", 20.0)
+    world.failing = {"127.7.0.1": 10**6}
+    before = time.monotonic()
+    assert _run(1, targets="127.7.0.1", attempts=1, restarts=0).failed == {0: "127.7.0.1 froze"}
+    assert time.monotonic() - before < 10
+
+
+def test_hosts_that_are_slow_to_refuse_do_not_count_as_available(world: World) -> None:
+    world.refusing = {"127.7.0.1", "127.7.0.2"}
+    world.connect_seconds = {"127.7.0.1": 0.2, "127.7.0.2": 0.25}
+    before = time.monotonic()
+    with pytest.raises(TargetError, match=r"for 1 s .*; 127\.7\.0\.[12] cannot be used: 127\."):
+        _run(1, targets=["127.7.0.1", "127.7.0.2"], available_timeout=1.0)
+    assert time.monotonic() - before < 5
+
+
 def test_a_host_that_keeps_failing_is_put_aside(world: World) -> None:
     world.failing = {"127.7.0.1": 10**6}
     world.seconds = 0.01
@@ -243,6 +285,32 @@ def test_a_host_that_another_experiment_drives_is_left_alone(world: World) -> No
     finally:
         lock.release()
     assert {host for host, _ in monitor.finished.values()} == {"127.7.0.2"}
+
+
+def test_a_host_that_another_experiment_drives_is_not_even_asked(world: World) -> None:
+    lock = HostLock("127.7.0.1", 3001)
+    assert lock.acquire()
+    timer = threading.Timer(0.4, lock.release)
+    timer.start()
+    try:
+        with pytest.raises(TargetError, match=r"127\.7\.0\.1 cannot be used: another experiment"):
+            _run(1, targets="127.7.0.1", available_timeout=0.2)
+        assert world.probes == []
+        assert _run(1, targets="127.7.0.1").finished == {0: ("127.7.0.1", 0)}
+    finally:
+        timer.join()
+
+
+def test_of_many_hosts_that_cannot_be_used_few_are_named(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "taskgen_run")
+    world.refusing = {f"127.7.0.{number}" for number in range(2, 30)}
+    world.seconds = 0.3
+    _run(2, targets="127.7.0.0/27", restarts=0)
+    told = [record.getMessage() for record in caplog.records if "cannot be" in record.message]
+    assert len(told) == taskgen_run.targets.NAMED
+    assert told[-1].endswith("refuses, and perhaps others")
 
 
 def test_a_signal_stops_the_sessions_and_keeps_what_is_finished(world: World) -> None:
@@ -299,6 +367,8 @@ def test_a_lock_is_released_when_its_process_dies() -> None:
         assert process.stdout.readline() == "True\n"
         assert process.stdout.readline() == "True\n"
         assert HostLock("127.7.0.8", 1).acquire() is False
+        assert locked_hosts(1) >= {"127.7.0.8"}
+        assert "127.7.0.8" not in locked_hosts(2)
         process.kill()
     again, other = HostLock("127.7.0.8", 1), HostLock("127.7.0.8", 2)
     assert again.acquire() is True

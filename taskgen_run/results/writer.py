@@ -263,7 +263,8 @@ class ResultWriter(AbstractMonitor):
             )
             self._thread.start()
         self._commit_much()
-        self._ended.set()
+        if not self._ended.is_set():
+            self._ended.set()
 
     def _commit_late(self) -> None:
         """The thread that writes down what has ended while the runner is busy."""

@@ -56,8 +56,8 @@ class Options:
         return [Path(name) for name in names]
 
 
-def check_tasks(taskset: TaskSet) -> None:
-    """Check that the tasks can be sent. Raises ConfigurationError."""
+def check_tasks(taskset: TaskSet) -> str:
+    """Check that the tasks can be sent; their XML. Raises ConfigurationError."""
     for position, task in enumerate(taskset):
         place = taskset.place(position)
         require(task, "pkg", place, "to say which binary it runs")
@@ -69,7 +69,7 @@ def check_tasks(taskset: TaskSet) -> None:
                     f"{place}: {name} must be whole ms on a real target, got {task[name]}; "
                     "round it, or simulate"
                 )
-    taskset.to_xml()
+    return taskset.to_xml()
 
 
 def check_goal(params: tuple[Any, ...]) -> Optimize | None:

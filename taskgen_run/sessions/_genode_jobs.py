@@ -22,6 +22,12 @@ OUTCOMES = {
 """How a job ended, by the event that says so."""
 
 
+# Looked up in the enumeration for every event, they would take a third of the time.
+_START, _JOBS_DONE, _EXTERNAL = EventType.START, EventType.JOBS_DONE, EventType.EXTERNAL
+_NOT_SCHEDULED, _OUT_OF_QUOTA = EventType.NOT_SCHEDULED, EventType.OUT_OF_QUOTA
+_EXIT_PERIOD, _EXIT_EXTERNAL = EventType.EXIT_PERIOD, EventType.EXIT_EXTERNAL
+
+
 @dataclass(slots=True)
 class _Observed:
     """What is known of one task."""
@@ -85,7 +91,7 @@ class ObservedJobs:
     def take(self, event: Event) -> Job | None:
         """The job that is new or changed by `event`, if one is. Raises TargetError."""
         kind, identifier, time_ns = event
-        if kind is EventType.EXTERNAL:
+        if kind is _EXTERNAL:
             return None
         observed = self._tasks.get(identifier)
         if observed is None:
@@ -93,15 +99,16 @@ class ObservedJobs:
                 f"{self.peer}: a task-id must be that of a task of the task set, got "
                 f"{identifier} with {kind}"
             )
-        if kind is not EventType.NOT_SCHEDULED:
+        if kind is not _NOT_SCHEDULED:
             if time_ns < observed.last_ns:
                 raise self._lie(observed, event, f"time went back from {observed.last_ns} ns")
             observed.last_ns = time_ns
-        self.last_ns = time_ns if self.last_ns is None else max(self.last_ns, time_ns)
+        if self.last_ns is None or time_ns > self.last_ns:
+            self.last_ns = time_ns
         job = None
-        if kind is EventType.START:
+        if kind is _START:
             job = self._start(observed, event)
-        elif kind is EventType.JOBS_DONE:
+        elif kind is _JOBS_DONE:
             observed.jobs_done = True
         else:
             job = self._end(observed, event)
@@ -120,23 +127,23 @@ class ObservedJobs:
     def _end(self, observed: _Observed, event: Event) -> Job:
         kind, _, time_ns = event
         job = observed.running
-        if kind is EventType.NOT_SCHEDULED:
+        if kind is _NOT_SCHEDULED:
             job = self._new(observed, event, time_ns)
             observed.release_ns = None
         elif job is not None:
             observed.running = None
             self.running -= 1
-        elif kind is EventType.OUT_OF_QUOTA:
+        elif kind is _OUT_OF_QUOTA:
             job = self._new(observed, event, observed.release_ns)
             observed.release_ns = None
         else:
             raise self._lie(observed, event, "no job of it is running")
-        if kind is EventType.EXIT_PERIOD and observed.period_ns:
+        if kind is _EXIT_PERIOD and observed.period_ns:
             observed.release_ns = time_ns
             release = time_ns - observed.period_ns
             if job.release_ns is None and job.start_ns is not None and release <= job.start_ns:
                 self._release(observed, job, release)
-        if kind is EventType.EXIT_EXTERNAL and self.stopped_ns is None:
+        if kind is _EXIT_EXTERNAL and self.stopped_ns is None:
             self.stopped_ns = time_ns
         job.end_ns, job.outcome = time_ns, OUTCOMES[kind]
         observed.ended += 1

@@ -153,7 +153,7 @@ class GenodeSession(AbstractSession):
 
         self._jobs = None
         self._raise_failure()
-        check_tasks(taskset)
+        xml = check_tasks(taskset)
         goal = check_goal(params)
         paths = find_binaries(taskset, self._options.directories)
         binaries = list(read_binaries(paths, self._uploaded))
@@ -161,7 +161,7 @@ class GenodeSession(AbstractSession):
             self._clear()
             if goal is not None:
                 self._send(goal)
-            self._send(SendDescs(taskset.to_xml()))
+            self._send(SendDescs(xml))
             self._upload(binaries)
             self._send(Start())
         self._jobs = ObservedJobs(taskset, self._connection.peer)
@@ -225,20 +225,21 @@ class GenodeSession(AbstractSession):
             self._connection.close()
 
     def _advance(self, jobs: ObservedJobs, until: float, changed: dict[int, Job]) -> None:
-        """Wait for one message, at most `until` then, and take it."""
+        """Wait for a message, at most `until` then; take it and the events that came with it."""
         due = self._end if self._stop_by is None else self._stop_by
         message = self._connection.receive(until if due is None else min(until, due))
         if message is None:
             self._watch(jobs)
             return
         self._heard, self._asked = time.monotonic(), None
-        if isinstance(message, Live):
-            self._unanswered = max(0, self._unanswered - 1)
-        elif isinstance(message, Profile):
+        while isinstance(message, Profile):
             for event in message.events:
                 job = jobs.take(event)
                 if job is not None:
                     changed[id(job)] = job
+            message = None if jobs.exhausted else self._connection.received()
+        if isinstance(message, Live):
+            self._unanswered = max(0, self._unanswered - 1)
 
     def _watch(self, jobs: ObservedJobs) -> None:
         """Find out whether a silent target is frozen. Raises TimeoutError."""

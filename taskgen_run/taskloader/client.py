@@ -86,6 +86,10 @@ class Connection:
             self._receive()
         return self._received.popleft()
 
+    def received(self) -> Report | None:
+        """The next message if it has been received already; looks for no others."""
+        return self._received.popleft() if self._received else None
+
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise ProtocolError(f"{self.peer}: {self._failure}") from self._failure

@@ -202,7 +202,11 @@ def _plain_events(document: bytes) -> tuple[Event, ...] | None:
     try:
         return tuple(
             [
-                Event(_TYPES[kind], int(task), int(ms) * NS_PER_MS + int(ns.ljust(6, b"0")))
+                Event(
+                    _TYPES[kind],
+                    int(task),
+                    int(ms) * NS_PER_MS + (int(ns.ljust(6, b"0")) if ns else 0),
+                )
                 for kind, task, ms, ns in _PLAIN_EVENTS.findall(document, 0, match.end())
             ]
         )

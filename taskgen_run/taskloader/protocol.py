@@ -188,15 +188,15 @@ class _Decoder(Generic[_Message]):
 
     def _integer(self, at: int) -> int | None:
         """The integer at position `at`, if it has come."""
-        if len(self._buffer) < at + _U32.size:
+        try:
+            value: int = _U32.unpack_from(self._buffer, at)[0]
+        except struct.error:
             return None
-        value: int = _U32.unpack_from(self._buffer, at)[0]
         return value
 
     def _take(self, start: int, end: int) -> bytes:
         """The bytes from `start` to `end`; they and those before them leave the buffer."""
-        with memoryview(self._buffer) as view:
-            taken = bytes(view[start:end])
+        taken = bytes(memoryview(self._buffer)[start:end])
         del self._buffer[:end]
         return taken
 
@@ -204,12 +204,11 @@ class _Decoder(Generic[_Message]):
         """XML of `size` bytes from position `start` on, if it has come."""
         if not 0 < size <= self.limits.xml_bytes:
             raise ProtocolError(f"size of XML must be 1 to {self.limits.xml_bytes}, got {size}")
-        if len(self._buffer) > start and self._buffer[start] not in b"< \t\r\n":
+        arrived = len(self._buffer) - start
+        if arrived > 0 and self._buffer[start] not in b"< \t\r\n":
             first = bytes(self._buffer[start : start + 1])
             raise ProtocolError(f"XML of {size} bytes must begin with '<', got {first!r}")
-        if len(self._buffer) < start + size:
-            return None
-        return self._take(start, start + size)
+        return self._take(start, start + size) if arrived >= size else None
 
 
 class ClientDecoder(_Decoder[Report]):

@@ -38,7 +38,7 @@ from taskgen_run.taskloader.protocol import (
 )
 from taskgen_run.taskset import TaskSet
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 WORKLOADS = ROOT / "workloads"
 PATIENCE = 20.0
 
@@ -97,14 +97,20 @@ class RunningAgent:
 
 
 @contextmanager
-def agent(directory: Path, *options: str, address: str = "") -> Iterator[RunningAgent]:
-    """An agent that listens; whatever happens, it ends with the block."""
+def agent(
+    directory: Path, *options: str, address: str = "", temporary: Path | None = None
+) -> Iterator[RunningAgent]:
+    """An agent that listens; whatever happens, it ends with the block.
+
+    The directories of its clients lie in `temporary`, if that is given.
+    """
     address = address or fresh_address()
     path = directory / f"agent-{address}-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "taskgen_run.taskloader", "--bind", address, "--port", "0"]
+    environment = {**os.environ, **({"TMPDIR": str(temporary)} if temporary else {})}
     with path.open("w") as log:
         process = subprocess.Popen(
-            [*command, *options], stdout=log, stderr=log, text=True, cwd=ROOT
+            [*command, *options], stdout=log, stderr=log, text=True, cwd=ROOT, env=environment
         )
     try:
         port: list[str] = []
@@ -119,6 +125,7 @@ def agent(directory: Path, *options: str, address: str = "") -> Iterator[Running
     finally:
         if process.poll() is None:
             process.terminate()
+            process.send_signal(signal.SIGCONT)  # a test may have stopped it
         try:
             process.wait(PATIENCE)
         finally:
