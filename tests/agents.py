@@ -87,8 +87,9 @@ class RunningAgent:
         return self._log.read_text()
 
     def descendants(self) -> list[psutil.Process]:
-        """All processes below the agent."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """All processes below the agent's launcher."""
+        launchers = psutil.Process(self.process.pid).children()
+        return [job for launcher in launchers for job in launcher.children(recursive=True)]
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """End the agent. Its exit code."""
@@ -98,7 +99,11 @@ class RunningAgent:
 
 @contextmanager
 def agent(
-    directory: Path, *options: str, address: str = "", temporary: Path | None = None
+    directory: Path,
+    *options: str,
+    address: str = "",
+    temporary: Path | None = None,
+    own_group: bool = False,
 ) -> Iterator[RunningAgent]:
     """An agent that listens; whatever happens, it ends with the block.
 
@@ -110,7 +115,13 @@ def agent(
     environment = {**os.environ, **({"TMPDIR": str(temporary)} if temporary else {})}
     with path.open("w") as log:
         process = subprocess.Popen(
-            [*command, *options], stdout=log, stderr=log, text=True, cwd=ROOT, env=environment
+            [*command, *options],
+            stdout=log,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+            process_group=0 if own_group else None,
         )
     try:
         port: list[str] = []

@@ -21,8 +21,9 @@ from pathlib import Path
 from taskgen_run.errors import ConfigurationError, InfrastructureError, TargetError, one_line
 from taskgen_run.taskloader import linux
 from taskgen_run.taskloader.connection import Connection
-from taskgen_run.taskloader.jobs import Sandbox
+from taskgen_run.taskloader.jobs import Launcher
 from taskgen_run.taskloader.messages import Limits
+from taskgen_run.taskloader.orders import Enter
 from taskgen_run.taskloader.policies import AGENT_LEVEL
 
 log = logging.getLogger("taskloader")
@@ -70,6 +71,7 @@ class Agent:
         self._connection: Connection | None = None
         self._stopped_by = 0
         self._directory = Path()
+        self._launcher: Launcher
         self._listener = _listen(options.bind, options.port)
 
     @property
@@ -81,12 +83,14 @@ class Agent:
     def serve(self) -> int:
         """Run until a signal ends it, and leave nothing behind. Returns the signal's number.
 
-        Raises InfrastructureError if a process of a job cannot be killed.
+        Raises InfrastructureError if a process of a job cannot be killed, or the launcher ends.
         """
         linux.adopt_orphans()
         _open_many_files()
         _run_above_jobs()
         self._watch_signals()
+        launcher = self._launcher = Launcher()  # now, so that it has the agent's priority
+        self._selector.register(launcher, selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._timer, selectors.EVENT_READ)
         log.info("listening on %s, port %s", *self.address)
@@ -95,7 +99,10 @@ class Agent:
                 self._turn()
         finally:
             self._listener.close()
-            self._disconnect("the agent ends")
+            try:
+                self._disconnect("the agent ends")
+            finally:
+                launcher.close()
             signal.set_wakeup_fd(-1)
         log.info("ended by %s", signal.Signals(self._stopped_by).name)
         return self._stopped_by
@@ -107,7 +114,9 @@ class Agent:
         keys = {key.fileobj: key for key, _ in ready}
         try:
             if self._signals in keys:
-                self._take_signals()
+                self._signals.recv(4096)
+            if self._launcher in keys:
+                self._hear_launcher()
             if self._connection is not None:
                 self._connection.loader.advance()
                 for key in keys.values():
@@ -130,17 +139,15 @@ class Agent:
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, self._stop_by)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _stop_by(self, signum: int, _: object) -> None:
         self._stopped_by = signum
 
-    def _take_signals(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._signals.recv(4096):
-                pass
+    def _hear_launcher(self) -> None:
         if self._connection is not None:
-            self._connection.loader.reap()
+            self._connection.loader.take_notice()
+        else:  # nothing is left that it could tell of, but that it has ended
+            list(self._launcher.hear())
 
     def _accept(self) -> None:
         try:
@@ -167,17 +174,18 @@ class Agent:
     def _connect(self, client: socket.socket, host: str) -> None:
         log.info("client %s is connected", host)
         _notice_loss(client)
-        self._directory = Path(tempfile.mkdtemp(prefix="taskloader-"))
+        self._directory = Path(tempfile.gettempdir(), f"taskloader-{os.urandom(8).hex()}")
+        user = os.geteuid() if self._user is None else self._user[0]
+        processes = _count_threads(user) + self._options.processes
+        # First, as it removes the directory if the agent cannot.
+        self._launcher.enter(Enter(str(self._directory), self._user, processes))
+        self._directory.mkdir(mode=0o700)
         if self._user is not None:
             os.chown(self._directory, *self._user)
-        user = os.geteuid() if self._user is None else self._user[0]
-        sandbox = Sandbox(
-            self._directory, self._user, _count_threads(user) + self._options.processes
-        )
         self._connection = Connection(
             client,
             self._selector,
-            sandbox,
+            self._launcher,
             self._options.limits,
             most_stored_bytes=self._options.stored_bytes,
             memory_bytes=self._memory_bytes,
@@ -189,11 +197,13 @@ class Agent:
             return
         log.info("the client's connection ends: %s", reason)
         connection, self._connection = self._connection, None
-        connection.close()
         try:
-            shutil.rmtree(self._directory)
-        except (OSError, RecursionError) as error:
-            log.warning("directory %s could not be removed: %s", self._directory, error)
+            connection.close()
+        finally:
+            try:
+                shutil.rmtree(self._directory)
+            except (OSError, RecursionError) as error:
+                log.warning("directory %s could not be removed: %s", self._directory, error)
 
 
 def _job_user(name: str) -> tuple[int, int] | None:

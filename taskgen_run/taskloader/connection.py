@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from taskgen_run.errors import TargetError
 from taskgen_run.taskloader.binaries import Binaries
-from taskgen_run.taskloader.jobs import Sandbox
+from taskgen_run.taskloader.jobs import Launcher
 from taskgen_run.taskloader.loader import Loader
 from taskgen_run.taskloader.protocol import (
     Binary,
@@ -60,7 +60,7 @@ class Connection:
         self,
         client: socket.socket,
         selector: selectors.BaseSelector,
-        sandbox: Sandbox,
+        launcher: Launcher,
         limits: Limits,
         *,
         most_stored_bytes: int,
@@ -76,7 +76,7 @@ class Connection:
         self._waits_for = selectors.EVENT_READ
         self._binaries = Binaries(limits.binaries, most_stored_bytes)
         self.loader = Loader(
-            sandbox,
+            launcher,
             self._binaries,
             selector,
             self._events.append,

@@ -15,9 +15,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
-
-import xmltodict
 
 from taskgen_run.errors import ConfigurationError, unknown_name
 from taskgen_run.taskloader.messages import (
@@ -52,6 +49,9 @@ _TYPES = {kind.encode(): kind for kind in EventType}
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _TIME = re.compile(r"([0-9]{1,13})(?:\.([0-9]+))?")
 _QUOTA = re.compile(r"([0-9]{1,19})([KMG]?)")
+_ESCAPED = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"} | {c: f"&#{ord(c)};" for c in "\t\n\r"}
+)
 _QUOTA_UNIT = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -98,7 +98,9 @@ def write_live(tasks: Iterable[LiveTask]) -> str:
     lines = []
     for task in tasks:
         attributes = {"id": str(task.id), **task.attributes}
-        text = " ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items())
+        text = " ".join(
+            f'{name}="{value.translate(_ESCAPED)}"' for name, value in attributes.items()
+        )
         lines.append(f"<task {text}/>")
     return "\n".join(["<live><task-descriptions>", *lines, "</task-descriptions></live>\0"])
 
@@ -148,6 +150,8 @@ def read_goal(document: bytes, limits: Limits) -> dict[str, Any]:
 
 def write_goal(goal: Mapping[str, Any]) -> str:
     """The XML of a goal. Raises ConfigurationError for one that XML cannot express."""
+    import xmltodict  # only here, as a target may do without it
+
     try:
         xml: str = xmltodict.unparse({"optimize": goal}, full_document=False)
         _walk(xml.encode(), Limits(), lambda path, attributes: None)
@@ -159,9 +163,17 @@ def write_goal(goal: Mapping[str, Any]) -> str:
 
 
 def _walk(
-    document: bytes, limits: Limits, visit: Callable[[list[str], dict[str, str]], None]
-) -> None:
-    """Call `visit` with the path and the attributes of every element of the root."""
+    document: bytes,
+    limits: Limits,
+    visit: Callable[[list[str], dict[str, str]], None],
+    leave: Callable[[str], None] = lambda name: None,
+    take_text: Callable[[str], None] = lambda text: None,
+) -> str:
+    """Call `visit` with the path and the attributes of every element of the root.
+
+    And `leave` with its name at its end, and `take_text` with every piece of its text. Returns what
+    is wrong with what follows the root, empty if nothing is.
+    """
     path: list[str] = []
     ended = False
 
@@ -171,8 +183,9 @@ def _walk(
         path.append(name)
         visit(path, attributes)
 
-    def end(_: str) -> None:
+    def end(name: str) -> None:
         nonlocal ended
+        leave(name)
         path.pop()
         ended = not path
 
@@ -182,12 +195,15 @@ def _walk(
     parser = expat.ParserCreate("utf-8")
     parser.StartElementHandler = start
     parser.EndElementHandler = end
+    parser.CharacterDataHandler = take_text
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(document, True)
     except expat.ExpatError as error:
         if not ended:
             raise ProtocolError(f"XML must be well-formed, got {error}") from error
+        return str(error)
+    return ""
 
 
 def _plain_events(document: bytes) -> tuple[Event, ...] | None:
@@ -255,16 +271,32 @@ def _read(document: bytes, limits: Limits, root: str) -> dict[str, Any]:
     if not text.isascii() or text.startswith(b"<?xml"):
         raise ProtocolError("XML of a client must be ASCII without XML declaration")
 
-    def visit(path: list[str], _: object) -> None:
+    # Of each element that is open, from the outside in; the first one holds the root.
+    contents: list[dict[str, Any]] = [{}]
+    texts: list[list[str]] = [[]]
+
+    def visit(path: list[str], attributes: dict[str, str]) -> None:
         if path[0] != root:
             raise ProtocolError(f"XML of this command must be <{root}>, got <{path[0][:60]}>")
+        contents.append({f"@{name}": value for name, value in attributes.items()})
+        texts.append([])
 
-    _walk(text, limits, visit)
-    try:
-        content = xmltodict.parse(text, encoding="utf-8")[root]
-    except expat.ExpatError as error:
-        raise ProtocolError(f"XML must end with </{root}>, got {error}") from error
-    return _mapping(content, root)
+    def leave(name: str) -> None:
+        content, inner = contents.pop(), "".join(texts.pop()).strip()
+        if content and inner:
+            content["#text"] = inner
+        value = content or inner or None
+        siblings = contents[-1]
+        if name not in siblings:
+            siblings[name] = value
+        elif isinstance(siblings[name], list):
+            siblings[name].append(value)
+        else:
+            siblings[name] = [siblings[name], value]
+
+    if problem := _walk(text, limits, visit, leave, lambda piece: texts[-1].append(piece)):
+        raise ProtocolError(f"XML must end with </{root}>, got {problem}")
+    return _mapping(contents[0][root], root)
 
 
 def _mapping(value: object, place: str) -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""The calls of Linux that Python's standard library does not have."""
+"""The calls of Linux that Python's standard library does not have.
+
+The launcher imports this, so it imports little.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
-import platform
 import resource
 import signal
 import struct
-from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,13 +72,28 @@ def gain_no_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
+def schedule(policy: tuple[int, ...]) -> None:
+    """Schedule this process as SCHED_OTHER, by a level of SCHED_FIFO, or as SCHED_DEADLINE.
+
+    policy: no number, the level, or runtime, deadline and period in ns. Raises OSError where that
+    is not allowed, see `schedule_by_deadline`.
+    """
+    match policy:
+        case (level,):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(level))
+        case (runtime_ns, deadline_ns, period_ns):
+            schedule_by_deadline(runtime_ns, deadline_ns, period_ns)
+        case _:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def schedule_by_deadline(runtime_ns: int, deadline_ns: int, period_ns: int) -> None:
     """Schedule this process as SCHED_DEADLINE, its children as SCHED_OTHER.
 
     Raises OSError: EPERM without the privilege or when the process may not use all cores, EBUSY
     when the kernel's admission test says no, EINVAL for times that it does not take.
     """
-    number = _SCHED_SETATTR.get(platform.machine())
+    number = _SCHED_SETATTR.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     attributes = _SCHED_ATTR.pack(
@@ -167,21 +182,31 @@ def parents() -> dict[int, int]:
     for entry in os.listdir("/proc"):  # noqa: PTH208 - a Path per process takes too long
         if entry.isdecimal():
             try:
-                status = Path(f"/proc/{entry}/stat").read_bytes()
+                with open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123 - a light import
+                    status = file.read()
             except (FileNotFoundError, ProcessLookupError):
                 continue
             found[int(entry)] = int(status[status.rindex(b")") + 2 :].split(None, 2)[1])
     return found
 
 
+def children() -> list[int]:
+    """The children of this process, which has one thread only; zombies included."""
+    try:
+        with open("/proc/thread-self/children", "rb") as file:  # noqa: PTH123 - a light import
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [pid for pid, parent in parents().items() if parent == os.getpid()]
+
+
 def descendants(ancestor: int) -> set[int]:
     """The processes below `ancestor`. While there are new ones, some may be missing."""
-    children = defaultdict(list)
+    children: dict[int, list[int]] = {}
     for pid, parent in parents().items():
-        children[parent].append(pid)
+        children.setdefault(parent, []).append(pid)
     below: set[int] = set()
     level = [ancestor]
     while level:
-        level = [child for parent in level for child in children[parent]]
+        level = [child for parent in level for child in children.get(parent, ())]
         below.update(level)
     return below

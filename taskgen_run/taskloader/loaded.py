@@ -27,8 +27,9 @@ class LoadedTask:
     """A task of the client, and how far it is.
 
     `start_ns` is None until START. `next_job` counts the releases. `prepared` is the process of a
-    job to come. `waiting_ns` is the release of a job that waits until the one before it is dead.
-    `last` is the job that has run last.
+    job to come. `waiting_ns` is the release of a job that waits until the one before it is dead,
+    and `missed_ns` those of jobs before that which never start, of which is told then. `told_ns` is
+    the time of the last event. `last` is the job that has run last.
 
     Raises ProtocolError if `config` is too large.
     """
@@ -41,6 +42,8 @@ class LoadedTask:
     job: Job | None = None
     prepared: Job | None = None
     waiting_ns: int | None = None
+    missed_ns: list[int] = field(default_factory=list)
+    told_ns: int = 0
     last: Job | None = None
     ended_ns: int | None = None
 
@@ -122,7 +125,7 @@ class LoadedTask:
             attributes["start-time"] = _ms(self.last.started_ns or self.last.released_ns)
         if self.ended_ns is not None:
             attributes["exit-time"] = _ms(self.ended_ns)
-        if self.job is not None:
+        if self.job is not None and self.job.pid:
             # It may have ended just now.
             with contextlib.suppress(OSError, ValueError, IndexError):
                 attributes |= _measured(self.job.pid)

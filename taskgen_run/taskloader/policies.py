@@ -14,12 +14,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from taskgen_run.task import PRIORITY_EDF, Task
-from taskgen_run.taskloader.linux import schedule_by_deadline
 
 AGENT_LEVEL = 99
 _HIGHEST_LEVEL = 98
@@ -31,20 +29,12 @@ _LEAST_RUNTIME_NS = 1024  # the kernel takes no less
 class Other:
     """SCHED_OTHER."""
 
-    def apply(self) -> None:
-        """Schedule this process so."""
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
 
 @dataclass(frozen=True, slots=True)
 class FixedPriority:
     """SCHED_FIFO; a higher level is more urgent."""
 
     level: int
-
-    def apply(self) -> None:
-        """Schedule this process so. Raises OSError where it may not be."""
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self.level))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +44,6 @@ class Deadline:
     runtime_ns: int
     deadline_ns: int
     period_ns: int
-
-    def apply(self) -> None:
-        """Schedule this process so. Raises OSError where it may not be."""
-        schedule_by_deadline(self.runtime_ns, self.deadline_ns, self.period_ns)
 
 
 Policy = Other | FixedPriority | Deadline

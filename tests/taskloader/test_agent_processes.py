@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -194,16 +193,48 @@ def _task_of(process: psutil.Process) -> str | None:
         return None
 
 
-def test_a_killed_agent_takes_its_jobs_along(tmp_path: Path) -> None:
-    """Nobody is left to look for their daemons then."""
+def test_a_killed_agent_leaves_nothing(tmp_path: Path, daemon: bytes) -> None:
     with agent(tmp_path) as target, Client(target) as client:
-        client.start({"pkg": "idle"}, {"pkg": "idle"}, idle=workload("idle"))
-        client.wait_for_event(EventType.START, 1)
-        processes = target.descendants()
-        directory = processes[0].cwd()
+        processes = start_daemons(client, target, daemon)
+        directory = Path(processes[0].cwd())
+        [launcher] = psutil.Process(target.process.pid).children()
         target.process.kill()
+        assert_gone([*processes, launcher])
+        assert not directory.exists()
+
+
+def test_an_agent_that_is_killed_with_its_group_leaves_nothing(
+    tmp_path: Path, daemon: bytes
+) -> None:
+    """As a shell does it, and a terminal."""
+    with agent(tmp_path, own_group=True) as target, Client(target) as client:
+        processes = start_daemons(client, target, daemon)
+        directory = Path(processes[0].cwd())
+        os.killpg(target.process.pid, signal.SIGKILL)
         assert_gone(processes)
-        shutil.rmtree(directory)
+        wait_until(lambda: not directory.exists(), "the directory is removed")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_without_its_launcher_the_agent_ends_and_leaves_nothing(
+    tmp_path: Path, daemon: bytes, signum: signal.Signals
+) -> None:
+    with agent(tmp_path) as target, Client(target) as client:
+        processes = start_daemons(client, target, daemon)
+        directory = Path(processes[0].cwd())
+        [launcher] = psutil.Process(target.process.pid).children()
+        launcher.send_signal(signum)
+        assert client.is_closed()
+        assert target.process.wait(PATIENCE) == 1
+        assert "error: the launcher, which makes the processes of jobs, must run" in target.log
+        assert not any(process.is_running() for process in [*processes, launcher])
+        assert not directory.exists()
+
+
+def test_a_launcher_that_ends_without_a_client_is_noticed(tmp_path: Path) -> None:
+    with agent(tmp_path) as target:
+        psutil.Process(target.process.pid).children()[0].kill()
+        assert target.process.wait(PATIENCE) == 1
 
 
 def test_processes_are_limited_and_a_fork_bomb_can_be_stopped(

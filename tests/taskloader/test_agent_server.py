@@ -320,6 +320,7 @@ def test_after_all_that_nothing_is_left(target: RunningAgent) -> None:
 
 def test_the_agent_imports_little() -> None:
     forbidden = ["pyarrow", "hydra", "omegaconf", "rich", "numpy", "simso", "yaml", "filelock"]
+    forbidden += ["xmltodict", "xml.sax", "urllib.request", "ssl"]
     code = (
         "import sys, taskgen_run.taskloader.__main__; "
         f"print([name for name in {forbidden!r} if name in sys.modules])"
@@ -329,3 +330,11 @@ def test_the_agent_imports_little() -> None:
         timeout=60,
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_a_target_needs_python_alone(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-m", "taskgen_run.taskloader", "--help"],
+        env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

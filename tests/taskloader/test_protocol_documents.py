@@ -10,6 +10,9 @@ from string import ascii_lowercase
 from typing import Any
 
 import pytest
+import xmltodict
+from hypothesis import given
+from hypothesis import strategies as st
 from wire import SMALL, Outcome, from_client, from_target, push, u32
 
 from taskgen_run.task import Task
@@ -549,3 +552,31 @@ def test_goals_that_are_refused(xml: str, problem: str) -> None:
     messages, error = from_client([u32(0x6F7074) + push(f"<optimize>{xml}</optimize>")])
     assert messages == []
     assert error.startswith(problem)
+
+
+WORDS = st.text("ab <&>\"'\t\n", max_size=5)
+TREES = st.recursive(
+    WORDS | st.none(),
+    lambda inner: st.dictionaries(
+        st.sampled_from("abc"), inner | st.lists(inner, min_size=2, max_size=3), max_size=3
+    ).flatmap(
+        lambda element: st.dictionaries(st.sampled_from(["@x", "@y", "#text"]), WORDS).map(
+            lambda more: {**more, **element}
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), TREES, max_size=3))
+def test_config_is_read_by_the_convention_of_xmltodict(config: dict[str, Any]) -> None:
+    xml = xmltodict.unparse(
+        {"taskset": {"periodictask": {"id": 1, "config": config}}}, full_document=False
+    )
+    [read] = tasks(xml)
+    assert read["config"] == (xmltodict.parse(xml)["taskset"]["periodictask"]["config"] or {})
+
+
+def test_attributes_of_live_tasks_are_escaped() -> None:
+    sent = Live((LiveTask(1, {"session": "<&>\"'\t\r\n ö"}),))
+    assert from_target([encode(sent)]) == ([sent], "")
