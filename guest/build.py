@@ -27,7 +27,7 @@ EPOCH = 0
 """The time of every file of an image."""
 
 PYTHON_PACKAGES = ("libpython{}-minimal", "libpython{}-stdlib", "python{}-minimal")
-LIBRARIES = ("libc6", "libgcc-s1", "zlib1g", "libexpat1", "libffi8", "python3-xmltodict")
+LIBRARIES = ("libc6", "libgcc-s1", "zlib1g", "libexpat1", "libffi8")
 FURTHER_MODULES = ("encodings.idna", "encodings.ascii", "runpy")
 """What the agent needs from the standard library without importing it when it starts."""
 
@@ -169,7 +169,9 @@ def _native_python(machine: Machine, version: str, system: Path, work: Path) -> 
     if native != machine.debian:
         packages = Packages(native, work / "native-apt")
         system = work / "native"
-        packages.extract([package.format(version) for package in PYTHON_PACKAGES] + [*LIBRARIES], system)
+        packages.extract(
+            [package.format(version) for package in PYTHON_PACKAGES] + [*LIBRARIES], system
+        )
     loader = next(iter(sorted(system.glob("lib*/**/ld-linux*.so.*"))))
     libraries = ":".join(str(p) for p in sorted(system.glob("**/*-linux-gnu*")) if p.is_dir())
     home = system / "usr"
@@ -198,17 +200,27 @@ def _copy_python(system: Path, root: Path, version: str, *, native: list[str]) -
     for module, origin in _imported(native):
         path = Path(origin)
         if ".so" in path.suffixes:
-            (source,) = (system / f"usr/lib/python{version}/lib-dynload").glob(f"{path.name.split('.')[0]}.*")
+            (source,) = (system / f"usr/lib/python{version}/lib-dynload").glob(
+                f"{path.name.split('.')[0]}.*"
+            )
             target = library / "lib-dynload" / source.name
         else:
             source = path
             target = library.joinpath(*module.split("."))
-            target = target / "__init__.py" if path.name == "__init__.py" else target.with_suffix(".py")
+            target = (
+                target / "__init__.py" if path.name == "__init__.py" else target.with_suffix(".py")
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     (library / "lib-dynload").mkdir(exist_ok=True)
     _run(
-        *native, "-m", "compileall", "-q", "-b", "--invalidation-mode", "unchecked-hash",
+        *native,
+        "-m",
+        "compileall",
+        "-q",
+        "-b",
+        "--invalidation-mode",
+        "unchecked-hash",
         *("-s", str(root), "-p", "/", str(library)),
     )
     for source in library.glob("**/*.py"):
@@ -319,9 +331,7 @@ def _publish(content: bytes, path: Path) -> None:
     new.replace(path)
 
 
-def _run(
-    *command: str, cwd: Path | None = None, environment: dict[str, str] | None = None
-) -> str:
+def _run(*command: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )

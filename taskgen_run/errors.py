@@ -3,6 +3,7 @@
     TaskgenError
     ├── ConfigurationError    what the user wrote; found before anything runs, never retried
     ├── TargetError           a target host or its connection; retried
+    │   └── RestartedError    its machine is being restarted
     ├── InfrastructureError   the machine of the runner: disk, permissions; retried
     └── BugError              code that broke its contract, ours or a plug-in's; never retried
 
@@ -30,6 +31,10 @@ class ConfigurationError(TaskgenError):
 
 class TargetError(TaskgenError):
     """Raised when a target host fails: it refuses, closes, lies or freezes."""
+
+
+class RestartedError(TargetError):
+    """Raised when a target has failed and its machine was asked to be restarted."""
 
 
 class InfrastructureError(TaskgenError):
