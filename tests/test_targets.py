@@ -305,9 +305,9 @@ def test_of_many_hosts_that_cannot_be_used_few_are_named(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "taskgen_run")
-    world.refusing = {f"127.7.0.{number}" for number in range(2, 30)}
-    world.seconds = 0.3
-    _run(2, targets="127.7.0.0/27", restarts=0)
+    world.refusing = {f"127.7.0.{number}" for number in range(1, 31)}
+    with pytest.raises(TargetError, match="was available"):
+        _run(20, targets="127.7.0.0/27", available_timeout=1.0)
     told = [record.getMessage() for record in caplog.records if "cannot be" in record.message]
     assert len(told) == taskgen_run.targets.NAMED
     assert told[-1].endswith("refuses, and perhaps others")

@@ -54,6 +54,7 @@ from taskgen_run.taskloader.protocol import (
     SendDescs,
     Start,
     Stop,
+    encode,
 )
 from taskgen_run.taskset import TaskSet
 
@@ -451,3 +452,21 @@ def test_both_versions_of_ip(host: str, tmp_path: Path) -> None:
         assert GenodeSession.is_available(host, target.port, 1.0)
         with session_on(target, tmp_path) as session:
             assert len(run(session, single())) == 1
+
+
+def test_what_comes_in_one_piece_with_the_last_event_is_of_no_interest(tmp_path: Path) -> None:
+    pushes = b"".join(encode(Profile(events)) for events in (one_job(0), one_job(10)))
+    script = [*started(), Send(pushes), Serve(lambda _: [])]
+    with FakeTarget(script) as target, session_on(target, tmp_path) as session:
+        jobs = run(session, single())
+    assert [job.outcome for job in jobs] == [Outcome.FINISHED]
+
+
+def test_many_pushes_in_one_piece_are_all_taken(tmp_path: Path) -> None:
+    events = [moment for number in range(500) for moment in one_job(10 * number)]
+    pushes = b"".join(encode(Profile((moment,))) for moment in events)
+    script = [*started(), Send(pushes), Serve(lambda _: [])]
+    with FakeTarget(script) as target, session_on(target, tmp_path) as session:
+        jobs = run(session, periodic(500))
+    assert [job.job for job in jobs] == list(range(500))
+    assert {job.outcome for job in jobs} == {Outcome.FINISHED}

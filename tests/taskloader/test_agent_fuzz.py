@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agents import Client, agent, workload
+from agents import ROOT, Client, agent, workload
 from fuzz_agent import Invariants
 
 from taskgen_run.taskloader.protocol import EventType
@@ -15,7 +15,7 @@ from taskgen_run.taskloader.protocol import EventType
 
 def test_some_rounds_of_the_fuzzer() -> None:
     done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "fuzz_agent.py", "--seconds", "0", "--seed", "70"],
+        [sys.executable, ROOT / "tests/fuzz_agent.py", "--seconds", "0", "--seed", "70"],
         capture_output=True,
         text=True,
         timeout=110,

@@ -1,4 +1,4 @@
-"""A fuzzer of the agent: ``python tests/taskloader/fuzz_agent.py --seconds 600``.
+"""A fuzzer of the agent: ``python tests/fuzz_agent.py --seconds 600``.
 
 Clients send streams of commands to a real agent, whole, broken and cut, with real executables, and
 leave at any byte and in any way. After every round of them a client that behaves must be answered
