@@ -63,8 +63,8 @@ class Experiment:
     ``Experiment(TaskSet([Task(period=5, executiontime=1)]), SimSoSession).run()`` runs one.
     `options` are the keyword arguments of the session; `admission` is the admission-control
     goal, empty for none; `workers` processes simulate, by default one for each core; `bounds` are
-    the fields of `known_hosts.Bounds`; `monitors` are called without arguments to make those of a run.
-    `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
+    the fields of `known_hosts.Bounds`; `monitors` are called without arguments to make those of a
+    run. `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
     composition and `config` the same resolved, if it was built from them.
 
     Raises ConfigurationError for everything that can be known before it runs.

@@ -131,15 +131,13 @@ _TASKSETS = pa.schema(
 )
 
 
-_HOSTS = pa.schema(
-    [
-        pa.field("host", pa.string(), nullable=False),
-        pa.field("failures", pa.int64(), nullable=False),
-        pa.field("restarts", pa.int64(), nullable=False),
-        pa.field("put_aside", pa.bool_(), nullable=False),
-        pa.field("error", pa.string(), nullable=False),
-    ]
-)
+_HOST_FIELDS: list[pa.Field[Any]] = [
+    pa.field("host", pa.string(), nullable=False),
+    pa.field("failures", pa.int64(), nullable=False),
+    pa.field("restarts", pa.int64(), nullable=False),
+    pa.field("put_aside", pa.bool_(), nullable=False),
+    pa.field("error", pa.string(), nullable=False),
+]
 
 
 def attributes(declared: Mapping[str, Attribute]) -> dict[str, Attribute]:
@@ -157,7 +155,7 @@ def schema(table: str, declared: Mapping[str, Attribute] | None = None) -> pa.Sc
         "segments": lambda: SEGMENT_SCHEMA,
         "tasks": lambda: _tasks(declared or {}),
         "tasksets": lambda: _TASKSETS,
-        HOSTS: lambda: _HOSTS,
+        HOSTS: lambda: pa.schema(_HOST_FIELDS),
     }[table]()
     return columns.with_metadata({FORMAT_KEY: str(FORMAT).encode(), TABLE_KEY: table.encode()})
 
