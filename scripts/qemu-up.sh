@@ -14,14 +14,14 @@ A guest of its own kind is booted from guest/build/ARCH; `python3 guest/build.py
   --arch ARCH          x86_64 or arm (x86_64)
   --kernel FILE        another kernel or ELF image, such as a Genode one
   --initrd FILE        another initial file system; none with --kernel alone
-  --append TEXT        more for the kernel's command line
+  --append TEXT        more for the kernel's command line; with --kernel, all of it
   --machine TYPE       QEMU's machine (q35, for arm virt), such as realview-pbx-a9
   --nic MODEL          QEMU's network device (virtio-net-pci, for arm virtio-net-device); lan9118
                        and others of that kind are part of a machine
   --memory MIB         memory of the guest (256)
   --cpus N             processors of the guest (1)
   --accel kvm|tcg      by default KVM if it boots the guest's kernel here, else emulation
-  --console FILE       where the guest's console goes ('-': here; by default nowhere)
+  --console FILE       append the guest's console to a file ('-': print it; by default neither)
   -h, --help           show this and exit
 
 One line tells of each boot; the guest's monitor is a Unix socket that it names. Ctrl-C ends it.
@@ -31,9 +31,8 @@ END
 }
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-name=qemu-up.sh
 
-say() { printf '%s: %s\n' "$name" "$*" >&2; }
+say() { printf 'qemu-up.sh: %s\n' "$*" >&2; }
 fail() {
     say "$*"
     exit 2
@@ -44,9 +43,6 @@ fail() {
 port=3001 arch=x86_64 kernel='' initrd='' append='' machine='' nic='' memory=256 cpus=1
 accel='' console='' address='' positional=()
 
-value_of() { # OPTION COUNT: an option that takes a value must have one
-    [ "$2" -ge 2 ] || fail "$1 must be followed by a value; see --help"
-}
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help)
@@ -55,13 +51,13 @@ while [ $# -gt 0 ]; do
         ;;
     --user | --port | --arch | --kernel | --initrd | --append | --machine | --nic | --memory | \
         --cpus | --accel | --console)
-        value_of "$1" $#
+        [ -n "${2:-}" ] || fail "$1 must be followed by a value; see --help"
         option=${1#--}
         [ "$option" != user ] || option=address
         printf -v "$option" %s "$2"
         shift 2
         ;;
-    -*) fail "unknown option $1; see --help" ;;
+    -*) fail "unknown option '$1'; see --help" ;;
     *)
         positional+=("$1")
         shift
@@ -82,15 +78,16 @@ case $accel in '' | kvm | tcg) ;; *) fail "--accel must be kvm or tcg, got '$acc
 if [ -n "$address" ]; then
     [ ${#positional[@]} -eq 0 ] ||
         fail "--user takes no bridge and tap device, got '${positional[*]}'; leave one out"
-    [[ $address =~ ^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$ ]] ||
+    byte='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+    [[ $address =~ ^($byte\.){3}$byte$ ]] ||
         fail "--user must be an IPv4 address of this machine, such as 127.0.9.1, got '$address'"
     bridge='' tap='' label=$address
 else
     [ ${#positional[@]} -eq 2 ] ||
         fail "must have --user ADDRESS, or BRIDGE and TAP, got '${positional[*]:-nothing}'; see --help"
     bridge=${positional[0]} tap=${positional[1]} label=$tap
-    [[ $tap =~ ^[A-Za-z0-9_.-]{1,15}$ ]] ||
-        fail "the name of a tap device must be 1 to 15 letters, digits, '_', '.' or '-', got '$tap'"
+    [[ $tap =~ ^[A-Za-z0-9_-]{1,15}$ ]] ||
+        fail "the name of a tap device must be 1 to 15 letters, digits, '_' or '-', got '$tap'"
 fi
 
 # What a machine needs: package, emulator, console, and defaults of its network.
@@ -112,6 +109,8 @@ image=$here/guest/build/$arch
 if [ -z "$kernel" ]; then
     kernel=$image/vmlinuz initrd=${initrd:-$image/initramfs}
     [ -e "$kernel" ] || fail "there is no image in $image; run: python3 guest/build.py --arch $arch"
+    # A guest that panics is of no use: its QEMU ends, and the next one boots.
+    append="console=$tty panic=-1 quiet taskloader_port=$port $append"
 fi
 for file in "$kernel" ${initrd:+"$initrd"}; do
     if [ ! -f "$file" ] || [ ! -r "$file" ]; then
@@ -119,7 +118,7 @@ for file in "$kernel" ${initrd:+"$initrd"}; do
     fi
 done
 if [ -n "$bridge" ]; then
-    [ "$(id -u)" = 0 ] || fail "a bridge needs root; run it with sudo, or use --user ADDRESS"
+    [ "$EUID" = 0 ] || fail "a bridge needs root; run this with sudo, or use --user ADDRESS"
     [ -d "/sys/class/net/$bridge/bridge" ] ||
         fail "'$bridge' must be a bridge; make one: ip link add $bridge type bridge"
     [ ! -e "/sys/class/net/$tap" ] || fail "device '$tap' exists already; choose another name"
@@ -129,39 +128,47 @@ fi
 
 # The same rule as taskgen_run/requests.py has it.
 runtime_of() { # UID: the directory of a user in which nobody else can write
-    if [ "$1" = "$EUID" ] && [ -n "${XDG_RUNTIME_DIR:-}" ]; then
-        printf %s "$XDG_RUNTIME_DIR/taskgen_run"
+    local named=${XDG_RUNTIME_DIR:-} home
+    home=$(getent passwd "$1" | cut -d: -f6) || home=/nonexistent
+    if [ -n "$named" ] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
+        printf %s "$named/taskgen_run"
     elif [ -d "/run/user/$1" ]; then
         printf %s "/run/user/$1/taskgen_run"
     elif [ "$1" = 0 ]; then
         printf %s /run/taskgen_run
     else
-        printf %s "$(getent passwd "$1" | cut -d: -f6)/.cache/taskgen_run"
+        printf %s "$home/.cache/taskgen_run"
     fi
 }
 private() { # DIRECTORY UID: makes it, or fails if others could write to it
     local as=()
     [ "$2" = "$EUID" ] || as=(setpriv --reuid "$2" --clear-groups --)
-    (umask 077 && "${as[@]}" mkdir -p "$1") || fail "directory '$1' cannot be made"
+    (umask 077 && "${as[@]}" mkdir -p "$1" 2>/dev/null) ||
+        fail "directory '$1' cannot be made; set XDG_RUNTIME_DIR to a directory of user $2"
     if [ -L "$1" ] || [ "$(stat -c '%u %a' "$1")" != "$2 700" ]; then
         fail "'$1' must be a directory of user $2 with mode 700, for nobody else; remove it"
     fi
 }
 own=$(runtime_of "$EUID")
-asking=$EUID
-[ "$EUID" != 0 ] || asking=${SUDO_UID:-0}
-theirs=$(runtime_of "$asking")
+requests=("$own/requests")
 private "$own" "$EUID"
-private "$theirs" "$asking"
-requests=$theirs/requests
-private "$requests" "$asking"
+private "$own/requests" "$EUID"
+if [ "$EUID" = 0 ] && [ "${SUDO_UID:-0}" != 0 ]; then
+    [[ $SUDO_UID =~ ^[0-9]{1,10}$ ]] || fail "SUDO_UID must be the id of a user, got '$SUDO_UID'"
+    theirs=$(runtime_of "$SUDO_UID")
+    requests+=("$theirs/requests")
+    private "$theirs" "$SUDO_UID"
+    private "$theirs/requests" "$SUDO_UID"
+fi
 
-# ---- one instance after the other ----
+# ---- whatever happens, nothing is left ----
 
-pid='' tap_made='' work=''
-addresses=()
-printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
-    $((RANDOM % 256)) $((RANDOM % 256))
+pid=''
+declare -A addresses=()
+work=$own/$label.$$.$RANDOM
+monitor=$work/monitor
+[ ${#monitor} -lt 108 ] ||
+    fail "the path of a socket must be shorter than 108 bytes, got '$monitor'; set XDG_RUNTIME_DIR"
 
 end_instance() { # kills the instance, and what the network remembers of it
     if [ -n "$pid" ]; then
@@ -169,58 +176,93 @@ end_instance() { # kills the instance, and what the network remembers of it
         wait "$pid" 2>/dev/null || true
         pid=''
     fi
-    for known in "${addresses[@]}"; do
+    for known in "${!addresses[@]}"; do
         ip neigh del "$known" dev "$bridge" 2>/dev/null || true
     done
     addresses=()
 }
-clean_up() {
+finish() {
     trap '' INT TERM HUP
     end_instance
-    [ -z "$tap_made" ] || ip link del "$tap" 2>/dev/null || true
-    [ -z "$work" ] || rm -rf "$work"
+    exec {lifeline}>&-
+    wait "$cleaner"
 }
-trap clean_up EXIT
+
+# What SIGKILL would leave is cleared by a process of its own. It is told the addresses of instances,
+# and waits for the end of its input: until neither this script nor its QEMU is alive. The tap device
+# is one that goes with its QEMU.
+# shellcheck disable=SC2016  # its own variables
+exec {lifeline}> >(
+    exec setsid sh -c '
+        trap "" INT TERM HUP
+        for known in $(cat); do ip neigh del "$known" dev "$2"; done 2>/dev/null
+        rm -rf "$1"' cleaner "$work" "$bridge"
+)
+cleaner=$!
+trap finish EXIT
 trap 'say "line $LINENO has failed: $BASH_COMMAND"; exit 1' ERR
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+mkdir "$work"
 
-work=$(mktemp -d "$own/$label.XXXXXX")
-monitor=$work/monitor
+# ---- one instance after the other ----
 
 now() { # hundredths of a second since this machine was booted
     local up
     read -r up _ </proc/uptime
-    printf %s "${up/./}"
+    printf %s "$((10#${up/./}))"
+}
+
+exec {nothing}<> <(:) # a pipe that nobody writes to
+pause() { read -rt 0.1 -u "$nothing" || true; } # unlike sleep, it needs no process
+
+start() { # COMMAND...
+    # The kernel kills it when this script ends, however that does, unless it has ended before.
+    # shellcheck disable=SC2016  # the variables of the shell in between
+    setpriv --pdeathsig KILL -- sh -c '[ "$PPID" = "$0" ] && exec "$@"' "$$" "$@" \
+        </dev/null 2>"$work/errors" {nothing}<&- &
+    pid=$!
+}
+runs() { kill -0 "$pid" 2>/dev/null; }
+status_of_ended() {
+    local status=0
+    wait "$pid" 2>/dev/null || status=$?
+    pid=''
+    return "$status"
 }
 
 kvm_works() { # whether KVM boots a Linux kernel until it panics for want of a file system
     [ "$arch" = "$(uname -m)" ] && [ -w /dev/kvm ] && [ -r "$image/vmlinuz" ] || return 1
-    timeout --signal=KILL 10 "$emulator" -accel kvm -machine "$machine" -m 256 -nodefaults \
-        -no-user-config -display none -no-reboot -kernel "$image/vmlinuz" \
-        -append 'panic=-1 quiet' >"$work/kvm" 2>&1
+    local deadline=$(($(now) + 1000))
+    start "$emulator" -accel kvm -machine "$machine" -m 256 -nodefaults -no-user-config \
+        -display none -no-reboot -kernel "$image/vmlinuz" -append 'panic=-1 quiet'
+    while runs; do
+        if (($(now) > deadline)); then
+            end_instance
+            return 1
+        fi
+        pause
+    done
+    status_of_ended
 }
 if [ -z "$accel" ]; then
-    if kvm_works; then
-        accel=kvm
-    else
+    accel=kvm
+    if ! kvm_works; then
         accel=tcg
         say "$label: KVM does not work here, the guest is emulated"
     fi
 fi
 
+printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
+    $((RANDOM % 256)) $((RANDOM % 256))
 if [ -n "$address" ]; then
     netdev=user,id=net,restrict=on,hostfwd=tcp:$address:$port-:$port
 else
-    ip tuntap add dev "$tap" mode tap
-    tap_made=yes
-    ip link set "$tap" master "$bridge" up
     netdev=tap,id=net,ifname=$tap,script=no,downscript=no
 fi
 command=("$emulator" -accel "$accel" -machine "$machine" -m "$memory" -smp "$cpus"
-    -nodefaults -no-user-config -display none -no-reboot
-    -kernel "$kernel" -append "console=$tty panic=-1 quiet taskloader.port=$port $append"
-    -netdev "$netdev" -monitor "unix:$monitor,server=on,wait=off")
+    -nodefaults -no-user-config -display none -no-reboot -kernel "$kernel" -append "$append"
+    -netdev "$netdev" -monitor "unix:${monitor//,/,,},server=on,wait=off")
 [ -z "$initrd" ] || command+=(-initrd "$initrd")
 case $nic in
 virtio-net-*) command+=(-device "$nic,netdev=net,mac=$mac") ;;
@@ -229,66 +271,82 @@ esac
 [ "$arch" = x86_64 ] || [ "$machine" != virt ] || command+=(-cpu cortex-a15)
 case $console in
 '') command+=(-serial null) ;;
--) command+=(-serial file:/dev/stderr) ;;
-*) command+=(-serial "file:$console") ;;
+-) command+=(-chardev 'stdio,id=console,signal=off' -serial chardev:console) ;;
+*) command+=(-chardev "file,id=console,append=on,path=${console//,/,,}" -serial chardev:console) ;;
 esac
 
 boot() {
-    # The instance dies with this script, however that ends.
-    setpriv --pdeathsig KILL -- "${command[@]}" </dev/null 2>"$work/errors" &
-    pid=$!
+    start "${command[@]}"
     booted=$(now)
     say "$label: boots, process $pid, monitor $monitor"
+    [ -n "$bridge" ] || return 0
+    # QEMU makes its tap device when it starts, long before the guest needs it.
+    while runs && [ ! -e "/sys/class/net/$tap" ]; do
+        pause
+    done
+    ip link set dev "$tap" master "$bridge" up || ! runs
 }
 
-learn_addresses() { # what the neighbour table says of the instance's MAC address
-    local found
-    while read -r found _; do
-        [[ " ${addresses[*]} " = *" $found "* ]] || addresses+=("$found")
-    done < <(ip neigh show dev "$bridge" | grep -iF " $mac" || true)
+learn_addresses() { # what the neighbour table says of the MAC address of the instance
+    local table found said
+    table=$(ip neigh show dev "$bridge")
+    while read -r found said; do
+        if [[ " $said " = *" lladdr $mac "* ]]; then
+            [ -n "${addresses[$found]:-}" ] || printf '%s\n' "$found" >&"$lifeline"
+            addresses[$found]=known
+        elif [[ " $said " = *" lladdr "* ]]; then
+            unset "addresses[$found]" # another machine has it now
+        fi
+    done <<<"$table"
 }
 
 is_mine() { # HOST PORT
     if [ -n "$address" ]; then
         [ "$1" = "$address" ] && [ "$2" = "$port" ]
     else
-        [[ " ${addresses[*]} " = *" $1 "* ]]
+        [ -n "$1" ] && [ -n "${addresses[$1]:-}" ]
     fi
 }
 
 serve_requests() { # takes those for this instance; whether one asks for the present boot
-    local request host asked since kill=1
-    for request in "$requests"/*@*@*; do
-        IFS=@ read -r host asked _ <<<"${request##*/}"
-        is_mine "$host" "$asked" || continue
-        { read -r since <"$request"; } 2>/dev/null || continue
-        [[ $since =~ ^[0-9]{1,15}$ ]] || since=0
-        # One that was made before the last boot has been served by it.
-        ((since < booted)) || kill=0
-        rm -f "$request"
+    local directory request host asked since kill=1
+    for directory in "${requests[@]}"; do
+        for request in "$directory"/*@*@*; do
+            IFS=@ read -r host asked _ <<<"${request##*/}"
+            is_mine "$host" "$asked" || continue
+            if [ -L "$directory" ] || [ -L "$request" ] || [ ! -f "$request" ]; then
+                continue # no runner has made it
+            fi
+            { read -r since <"$request"; } 2>/dev/null || continue
+            [[ $since =~ ^[0-9]{1,15}$ ]] || since=0
+            # One that was made before the last boot has been served by it.
+            ((10#$since < booted)) || kill=0
+            rm -f "$request"
+        done
     done
     return "$kill"
 }
 
-quick_ends=0
+quick_ends=0 ticks=0
 boot
 while :; do
-    sleep 0.1
-    [ -z "$bridge" ] || learn_addresses
+    pause
+    [ -z "$bridge" ] || ((ticks++ % 10)) || learn_addresses
     if serve_requests; then
         say "$label: a runner has asked for its end"
         end_instance
         boot
-    elif ! kill -0 "$pid" 2>/dev/null; then
+    elif ! runs; then
         status=0
-        wait "$pid" || status=$?
-        pid=''
+        status_of_ended || status=$?
         if (($(now) - booted < 200)); then
             quick_ends=$((quick_ends + 1))
         else
             quick_ends=0
         fi
         reason=$(tail -n 1 "$work/errors")
+        [[ $reason != *'host forwarding'* ]] ||
+            reason+="; $address must be an address of this machine, and its port $port free"
         ((quick_ends < 3)) ||
             fail "$label: QEMU has ended 3 times at once with $status: ${reason:-without a reason}"
         say "$label: QEMU has ended with $status${reason:+: $reason}"

@@ -8,6 +8,7 @@ that was booted after the instant: then the request is about one that is gone al
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import time
 from pathlib import Path
@@ -23,7 +24,8 @@ _POLL = 0.05
 
 def now() -> int:
     """The present instant of requests: hundredths of a second since this machine was booted."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 10_000_000
+    # The clock that a shell can read. In a container, it may be another one than CLOCK_BOOTTIME.
+    return int(Path("/proc/uptime").read_text(encoding="ascii").split()[0].replace(".", ""))
 
 
 def ask_for_kill(host: str, port: int, since: int) -> None:
@@ -38,6 +40,7 @@ def ask_for_kill(host: str, port: int, since: int) -> None:
         new.write_text(f"{since}\n", encoding="ascii")
         new.rename(request)
     except OSError as error:
+        new.unlink(missing_ok=True)
         raise InfrastructureError(
             f"a request to kill the instance of {host} cannot be made: {one_line(error)}"
         ) from error
@@ -73,7 +76,8 @@ def requests_directory() -> Path:
             found = directory.lstat()
         except OSError as error:
             raise InfrastructureError(
-                f"the directory of requests cannot be made: {one_line(error)}"
+                f"the directory of requests cannot be made: {one_line(error)}; set "
+                "XDG_RUNTIME_DIR to a directory of this user"
             ) from error
         mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
         if not mine or stat.S_IMODE(found.st_mode) != 0o700:
@@ -85,11 +89,26 @@ def requests_directory() -> Path:
 
 
 def _runtime_directory() -> Path:
-    """The same rule as `runtime_of` in scripts/qemu-up.sh."""
+    """The same rule as `runtime_of` in scripts/qemu-up.sh, which sudo may have started."""
     user = os.geteuid()
     named = os.environ.get("XDG_RUNTIME_DIR")
-    if named:
+    if named and _belongs_to(user, Path(named)):
         return Path(named, "taskgen_run")
     if Path(f"/run/user/{user}").is_dir():
         return Path(f"/run/user/{user}/taskgen_run")
-    return Path("/run/taskgen_run") if user == 0 else Path.home() / ".cache" / "taskgen_run"
+    return Path("/run/taskgen_run") if user == 0 else _home(user) / ".cache" / "taskgen_run"
+
+
+def _belongs_to(user: int, path: Path) -> bool:
+    try:
+        return path.stat().st_uid == user
+    except OSError:
+        return False
+
+
+def _home(user: int) -> Path:
+    """Not of the environment, which sudo changes."""
+    try:
+        return Path(pwd.getpwuid(user).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")
