@@ -107,7 +107,7 @@ class Runner:
         """What it has told its user so far."""
         return self._log.read_text()
 
-    def wait_until_said(self, text: str) -> None:
+    def wait_until_said(self, text: str, within: float = PATIENCE) -> None:
         """Wait until it has told its user something: a regular expression."""
 
         def is_said() -> bool:
@@ -117,16 +117,16 @@ class Runner:
             assert found or not has_ended, said
             return found
 
-        wait_until(is_said, text)
+        wait_until(is_said, text, within)
 
-    def wait_until_finished(self, variants: int) -> None:
+    def wait_until_finished(self, variants: int, within: float = PATIENCE) -> None:
         """Wait until so many variants are finished, and fail if it ends before."""
 
         def are_finished() -> bool:
             assert self.process.poll() is None, self.said
             return len(finished_rows(self.outputs)) >= variants
 
-        wait_until(are_finished, f"{variants} variants")
+        wait_until(are_finished, f"{variants} variants", within)
 
     def signal(self, signum: signal.Signals) -> None:
         """Send it a signal."""
