@@ -163,14 +163,14 @@ def test_a_guest_whose_agent_hangs_is_booted_again(
 
 
 def hanging_image(directory: Path) -> Path:
-    """The image, with a first process that stops the agent once jobs run.
+    """The image, with a first process that stops the agent once a client stays for a second.
 
     The kernel unpacks archives one after the other, and the last /init is the one it starts.
     """
     init = (ROOT / "guest" / "init").read_text()
-    hang = (
-        "(until busybox pidof hey pi; do busybox sleep 0.1; done; busybox killall -STOP python3) &"
-    )
+    client = 'busybox netstat -nt | busybox grep -q "[.:]3001 .*ESTABLISHED"'
+    stop = "busybox killall -STOP python3"
+    hang = f"(until {client} && busybox sleep 1 && {client}; do busybox sleep 0.1; done; {stop}) &"
     changed = init.replace("\npython3 ", f"\n{hang}\npython3 ")
     assert changed != init
     (directory / "init").write_text(changed)
