@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BOUNDS = ("attempts", "restarts", "max_sessions", "probe_timeout", "available_timeout")
-"""The settings that bound what is tried on real targets; see `targets.Bounds`."""
+"""The settings that bound what is tried on real targets; see `known_hosts.Bounds`."""
 
 OPTIONAL = ("max_variants", "workers")
 
@@ -63,8 +63,8 @@ class Experiment:
     ``Experiment(TaskSet([Task(period=5, executiontime=1)]), SimSoSession).run()`` runs one.
     `options` are the keyword arguments of the session; `admission` is the admission-control
     goal, empty for none; `workers` processes simulate, by default one for each core; `bounds` are
-    the fields of `targets.Bounds`; `monitors` are called without arguments to make those of a run.
-    `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
+    the fields of `known_hosts.Bounds`; `monitors` are called without arguments to make those of a
+    run. `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
     composition and `config` the same resolved, if it was built from them.
 
     Raises ConfigurationError for everything that can be known before it runs.
@@ -234,7 +234,8 @@ class Experiment:
         """What runs variants: on real targets, or in the processes of this machine."""
         from taskgen_run.computing import Computing, usable_cores
         from taskgen_run.distributor import Distributor
-        from taskgen_run.targets import Bounds, Targets
+        from taskgen_run.known_hosts import Bounds
+        from taskgen_run.targets import Targets
 
         common: dict[str, Any] = {
             "connect": partial(self.session, port=self.port, **self.options),

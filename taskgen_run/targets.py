@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
+    SilentError,
     TargetError,
     TaskgenError,
     one_line,
@@ -26,6 +27,7 @@ from taskgen_run.errors import (
 from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
+from taskgen_run.known_hosts import Bounds, KnownHost
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.reports import Reports
 from taskgen_run.session import AbstractSession
@@ -60,36 +62,6 @@ TICK = 0.1
 """Seconds between two looks at the clock while nothing is reported."""
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How much is tried: `attempts` per variant, `restarts` of the session per host.
-
-    `max_sessions` run at the same time. A probe takes at most `probe_timeout` seconds; without
-    an available host for `available_timeout` seconds the experiment ends.
-    """
-
-    attempts: int = 3
-    restarts: int = 3
-    max_sessions: int = 256
-    probe_timeout: float = 1.0
-    available_timeout: float = 60.0
-
-
-@dataclass(slots=True)
-class _Host:
-    """What is known of a host that was tried."""
-
-    busy: bool = False
-    restarts: int = 0
-    failures_in_a_row: int = 0
-    not_before: float = 0.0  # on the monotonic clock
-    aside: bool = False
-
-    @property
-    def may_be_asked(self) -> bool:
-        return not (self.busy or self.aside or self.not_before > time.monotonic())
-
-
 Report = Callable[[], None]
 """Something to tell the monitor, told in the thread of the caller."""
 
@@ -116,7 +88,7 @@ class Targets:
         self._reports: Reports[Report] = Reports(WAITING_REPORTS, WAITING_JOBS)
         self._stop = threading.Event()
         self._mutex = threading.Lock()
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, KnownHost] = {}
         self._sessions = 0
         self._session_ended = threading.Condition(self._mutex)
         self._alive_at = time.monotonic()
@@ -257,7 +229,7 @@ class Targets:
 
     def _begin(self, host: str, first: Try) -> None:
         with self._mutex:
-            self._hosts.setdefault(host, _Host()).busy = True
+            self._hosts.setdefault(host, KnownHost()).busy = True
             self._sessions += 1
         self._spawn(self._serve, f"the session on {host}", host, first)
 
@@ -279,7 +251,7 @@ class Targets:
                 self._session_ended.notify_all()
 
     def _connected(
-        self, host: str, lock: HostLock, known: _Host, first: Try
+        self, host: str, lock: HostLock, known: KnownHost, first: Try
     ) -> AbstractSession | None:
         """A session on the host; None if it cannot be had now, which uses up no attempt."""
         try:
@@ -291,9 +263,12 @@ class Targets:
             if not isinstance(problem, TargetError):
                 self._fail(first, host, problem)
                 return None
-            self._tell_unusable(host, one_line(problem))
             self._work.again(first)
-            self._rest(known)
+            if isinstance(problem, SilentError):
+                self._restart_later(host, known, problem)
+            else:
+                self._tell_unusable(host, one_line(problem))
+                self._rest(known)
             return None
 
     def _tell_unusable(self, host: str, why: str) -> None:
@@ -306,12 +281,12 @@ class Targets:
             also = ", and perhaps others" if len(self._named) == NAMED else ""
         log.info("%s%s", problem, also)
 
-    def _rest(self, known: _Host) -> None:
+    def _rest(self, known: KnownHost) -> None:
         known.failures_in_a_row += 1
         delay = min(FIRST_DELAY * 2**known.failures_in_a_row, self._longest_delay)
         known.not_before = time.monotonic() + delay
 
-    def _drive(self, session: AbstractSession, host: str, known: _Host, first: Try) -> None:
+    def _drive(self, session: AbstractSession, host: str, known: KnownHost, first: Try) -> None:
         item: Try | None = first
         self._work.join(host)
         self._last_problem = ""
@@ -329,12 +304,13 @@ class Targets:
             self._work.leave(host)
             close(session, host)
 
-    def _restart_later(self, host: str, known: _Host, problem: TaskgenError) -> None:
+    def _restart_later(self, host: str, known: KnownHost, problem: TaskgenError) -> None:
         known.restarts += 1
         self._rest(known)
         known.aside = known.restarts > self.bounds.restarts
         what = "put aside" if known.aside else "restarted"
         log.warning("%s is %s (%d times failed): %s", host, what, known.restarts, one_line(problem))
+        self._tell(partial(self.monitor.on_host_fail, host, problem, put_aside=known.aside))
 
     def _attempt(self, session: AbstractSession, host: str, item: Try) -> TaskgenError | None:
         """Run one attempt and report it; what went wrong, if something did."""

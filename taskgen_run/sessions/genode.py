@@ -28,7 +28,7 @@ from taskgen_run import probing, requests
 from taskgen_run.errors import (
     ConfigurationError,
     InfrastructureError,
-    RestartedError,
+    SilentError,
     TargetError,
     one_line,
 )
@@ -80,8 +80,8 @@ class QemuSession(GenodeSession):
 
     It has the same options, and `boot_timeout` in seconds: for how long a host that takes
     connections may be silent before it counts as frozen rather than booting. When anything takes
-    longer than its time-out, the session asks, once, for the instance to be killed; what it raises
-    then is a RestartedError. The host is available again when the next instance serves.
+    longer than its time-out, the session asks, once, for the instance to be killed, and raises a
+    SilentError. The host is available again when the next instance serves.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class QemuSession(GenodeSession):
         return super().files(taskset, **options)
 
     def _open(self, host: str, port: int, patience: float) -> None:
-        """Wait until the machine has booted. Raises OSError, RestartedError, TargetError."""
+        """Wait until the machine has booted. Raises OSError, TargetError, SilentError."""
         deadline = time.monotonic() + self._boot_timeout
         patient = FIRST_PATIENCE
         while True:
@@ -137,8 +137,10 @@ class QemuSession(GenodeSession):
             requests.ask_for_kill(self._host, self._port, self._since)
         except InfrastructureError as problem:
             log.warning("%s", one_line(problem))
-            return TargetError(f"{one_line(error)}; {one_line(problem)}")
-        return RestartedError(f"{one_line(error)}; its QEMU instance is killed and boots again")
+            return SilentError(f"{one_line(error)}; {one_line(problem)}", restarted=False)
+        return SilentError(
+            f"{one_line(error)}; its QEMU instance is killed and boots again", restarted=True
+        )
 
 
 def _check_boot_timeout(seconds: float) -> None:
