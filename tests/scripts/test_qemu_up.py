@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 from agents import PATIENCE, ROOT, fresh_address, wait_until
-from instances import (
+from networks import BRIDGE, Network, mac_of, needs_networks, network
+from tiny_guests import (
     SCRIPT,
     Instance,
     end,
@@ -27,7 +28,6 @@ from instances import (
     needs_root,
     runtime,
 )
-from networks import BRIDGE, Network, mac_of, needs_networks, network
 
 from taskgen_run import requests
 from taskgen_run.errors import InfrastructureError
