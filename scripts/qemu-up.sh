@@ -286,7 +286,11 @@ case $nic in
 virtio-net-*) command+=(-device "$nic,netdev=net,mac=$mac") ;;
 *) command+=(-net "nic,model=$nic,netdev=net,macaddr=$mac") ;;
 esac
-[ "$arch" = x86_64 ] || [ "$machine" != virt ] || command+=(-cpu cortex-a15)
+case $accel,$arch,$machine in
+# Without random numbers of the processor, the guest's first program waits a second for others.
+tcg,x86_64,*) command+=(-cpu 'qemu64,+rdrand') ;;
+*,arm,virt) command+=(-cpu cortex-a15) ;;
+esac
 case $console in
 '') command+=(-serial null) ;;
 -) command+=(-chardev 'stdio,id=console,signal=off' -serial chardev:console) ;;
