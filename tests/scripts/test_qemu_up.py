@@ -16,8 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from agents import PATIENCE, ROOT, fresh_address, wait_until
-from networks import BRIDGE, Network, mac_of, needs_networks, network
-from tiny_guests import (
+from instances import (
     SCRIPT,
     Instance,
     end,
@@ -28,6 +27,7 @@ from tiny_guests import (
     needs_root,
     runtime,
 )
+from networks import BRIDGE, Network, mac_of, needs_networks, network
 
 from taskgen_run import requests
 from taskgen_run.errors import InfrastructureError
