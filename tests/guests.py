@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def guests(runtime: Path, hosts: Sequence[str], *arguments: str | Path) -> Itera
 def wait_until_serving(*hosts: str) -> None:
     """Wait until all of them serve."""
     for host in hosts:
-        wait_until(lambda host=host: serves(host), f"{host} serves", BOOT_SECONDS)
+        wait_until(partial(serves, host), f"{host} serves", BOOT_SECONDS)
 
 
 def tell_monitor(guest: Instance, command: str) -> None:
