@@ -33,7 +33,7 @@ FURTHER_MODULES = ("encodings.idna", "encodings.ascii", "runpy")
 
 AGENT = "taskgen_run.taskloader.__main__"
 
-BUSYBOX = ("echo", "insmod", "ip", "mount", "poweroff", "sh", "udhcpc")
+BUSYBOX = ("echo", "insmod", "ip", "ln", "mount", "poweroff", "sh", "udhcpc")
 
 NEEDED_TOOLS = {
     "apt-get": "apt",

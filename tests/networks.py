@@ -20,9 +20,16 @@ BRIDGE = "netbr1"
 OWN = "10.77.0.1"
 """The address of the bridge, and with it that of the machine."""
 
+
+def _can_be_made() -> bool:
+    if os.geteuid() != 0 or shutil.which("ip") is None or not Path("/dev/net/tun").exists():
+        return False
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+
+
 needs_networks = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None,
-    reason="only root can make a network namespace, with iproute2",
+    not _can_be_made(),
+    reason="a network namespace needs root, iproute2, /dev/net/tun and a machine that allows it",
 )
 needs_dhcp = pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="dnsmasq is not installed")
 
