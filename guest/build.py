@@ -9,6 +9,7 @@ and sources give the same bytes. It needs Debian or a relative of it, with a com
 from __future__ import annotations
 
 import argparse
+import lzma
 import os
 import re
 import shutil
@@ -32,7 +33,7 @@ FURTHER_MODULES = ("encodings.idna", "encodings.ascii", "runpy")
 
 AGENT = "taskgen_run.taskloader.__main__"
 
-BUSYBOX = ("echo", "insmod", "ip", "mount", "poweroff", "sh", "udhcpc")
+BUSYBOX = ("echo", "insmod", "ip", "ln", "mount", "poweroff", "sh", "udhcpc")
 
 NEEDED_TOOLS = {
     "apt-get": "apt",
@@ -101,7 +102,7 @@ def build(arch: str, output: Path) -> None:
         _copy_modules(system, root, machine.modules)
         _copy_workloads(root, machine, work)
         output.mkdir(parents=True, exist_ok=True)
-        _publish(next(system.glob("boot/vmlinuz-*")).read_bytes(), output / "vmlinuz")
+        _publish(_found(system, "boot/vmlinuz-*").read_bytes(), output / "vmlinuz")
         _publish(_archive(root), output / "initramfs")
         _publish("".join(f"{line}\n" for line in listed).encode(), output / "packages.txt")
 
@@ -125,12 +126,25 @@ class Packages:
             'APT::Sandbox::User "";\n'
         )
         self._environment = {**os.environ, "APT_CONFIG": str(directory / "apt.conf"), "LC_ALL": "C"}
-        # A list that cannot be had is named on stderr; whether it is missed is found out later.
-        subprocess.run(["apt-get", "--quiet=2", "update"], env=self._environment, check=False)
+        # Whether a list that cannot be had is missed is found out later.
+        updated = subprocess.run(
+            ["apt-get", "--quiet=2", "update"],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self._complaint = (updated.stderr.strip().splitlines() or [""])[0]
 
     def dependency(self, package: str, pattern: str) -> str:
-        """The name of the package that `package` depends on. Raises BuildError."""
-        told = self._run("apt-cache", "depends", package)
+        """The name of the package like `pattern` that `package` depends on. Raises BuildError."""
+        try:
+            told = self._run("apt-cache", "depends", package)
+        except BuildError as error:
+            raise BuildError(
+                f"package {package} must be in the lists of apt, and is not: "
+                f"{self._complaint or error}; see to the network and to /etc/apt/sources.list"
+            ) from error
         names = re.findall(r"Depends: (\S+)", told)
         for name in names:
             if re.fullmatch(pattern, name):
@@ -171,7 +185,7 @@ def _native_python(machine: Machine, version: str, system: Path, work: Path) -> 
         packages.extract(
             [package.format(version) for package in PYTHON_PACKAGES] + [*LIBRARIES], system
         )
-    loader = next(iter(sorted(system.glob("lib*/**/ld-linux*.so.*"))))
+    loader = _found(system, "**/ld-linux*.so.*")
     libraries = ":".join(str(p) for p in sorted(system.glob("**/*-linux-gnu*")) if p.is_dir())
     home = system / "usr"
     path = f"{REPOSITORY}:{home}/lib/python3/dist-packages"
@@ -184,7 +198,7 @@ def _native_python(machine: Machine, version: str, system: Path, work: Path) -> 
 def _copy_tools(system: Path, root: Path) -> None:
     for directory in ("bin", "dev", "etc", "lib/modules", "proc", "sys", "tmp", "usr/bin"):
         (root / directory).mkdir(parents=True, exist_ok=True)
-    shutil.copy(next(system.glob("**/bin/busybox")), root / "bin")
+    shutil.copy(_found(system, "**/bin/busybox"), root / "bin")
     for name in BUSYBOX:
         (root / "bin" / name).symlink_to("busybox")
     shutil.copy(HERE / "init", root)
@@ -193,33 +207,25 @@ def _copy_tools(system: Path, root: Path) -> None:
 
 def _copy_python(system: Path, root: Path, version: str, *, native: list[str]) -> None:
     """The interpreter, and of the modules those that the agent imports, compiled."""
-    (root / "usr/bin/python3").write_bytes((system / f"usr/bin/python{version}").read_bytes())
-    (root / "usr/bin/python3").chmod(0o755)
+    shutil.copy(system / f"usr/bin/python{version}", root / "usr/bin/python3")
     library = root / f"usr/lib/python{version}"
+    extensions = library / "lib-dynload"  # without which Python complains
+    extensions.mkdir(parents=True)
     for module, origin in _imported(native):
-        path = Path(origin)
-        if ".so" in path.suffixes:
-            (source,) = (system / f"usr/lib/python{version}/lib-dynload").glob(
-                f"{path.name.split('.')[0]}.*"
-            )
-            target = library / "lib-dynload" / source.name
+        if ".so" in origin.suffixes:
+            name = origin.name.partition(".")[0]  # the rest is this machine's architecture
+            source = _found(system, f"usr/lib/python{version}/lib-dynload/{name}.*")
+            target = extensions / source.name
         else:
-            source = path
+            source = origin
             target = library.joinpath(*module.split("."))
-            target = (
-                target / "__init__.py" if path.name == "__init__.py" else target.with_suffix(".py")
-            )
+            is_package = origin.name == "__init__.py"
+            target = target / origin.name if is_package else target.with_suffix(".py")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
-    (library / "lib-dynload").mkdir(exist_ok=True)
+    # Nothing of what is compiled depends on where and when that was.
     _run(
-        *native,
-        "-m",
-        "compileall",
-        "-q",
-        "-b",
-        "--invalidation-mode",
-        "unchecked-hash",
+        *(*native, "-m", "compileall", "-q", "-b", "--invalidation-mode", "unchecked-hash"),
         *("-s", str(root), "-p", "/", str(library)),
     )
     for source in library.glob("**/*.py"):
@@ -227,7 +233,8 @@ def _copy_python(system: Path, root: Path, version: str, *, native: list[str]) -
             source.unlink()
 
 
-def _imported(native: list[str]) -> Iterator[tuple[str, str]]:
+def _imported(native: list[str]) -> Iterator[tuple[str, Path]]:
+    """The modules that the agent imports, and the files that they are on this machine."""
     code = (
         "import sys, importlib\n"
         f"for name in {(AGENT, *FURTHER_MODULES)!r}: importlib.import_module(name)\n"
@@ -237,36 +244,32 @@ def _imported(native: list[str]) -> Iterator[tuple[str, str]]:
     )
     for line in _run(*native, "-S", "-c", code).splitlines():
         module, _, origin = line.partition(" ")
-        yield module, origin
+        yield module, Path(origin)
 
 
 def _copy_libraries(system: Path, root: Path, triplet: str) -> None:
     """The shared libraries that the guest's executables and extension modules name."""
-    waiting = [p for p in root.glob("usr/**/*") if p.is_file() and _is_elf(p)]
-    copied: set[str] = set()
+    waiting = [path for path in root.glob("usr/**/*") if path.is_file() and _is_elf(path)]
     while waiting:
         file = waiting.pop()
         told = _run("readelf", "--dynamic", "--program-headers", "--wide", str(file))
-        for name in re.findall(r"\(NEEDED\).*\[(.+)\]", told):
-            if name in copied:
-                continue
-            source = next(iter(sorted(system.glob(f"**/{triplet}/{name}"))), None)
-            if source is None:
-                break
-            copied.add(name)
-            target = root / "lib" / triplet / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-            waiting.append(target)
-        else:
-            for loader in re.findall(r"interpreter: /(\S+?)\]", told):
-                target = root / loader
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(system / loader, target)
+        names = re.findall(r"\(NEEDED\).*\[(.+)\]", told)
+        sources = {name: next(system.glob(f"**/{triplet}/{name}"), None) for name in names}
+        missing = [name for name, source in sources.items() if source is None]
+        if missing and file.parent.name == "lib-dynload":
+            file.unlink()  # Python does without this one
             continue
-        if file.parent.name != "lib-dynload":
-            raise BuildError(f"{file.name} needs {name}, which none of the packages has")
-        file.unlink()  # an extension module that Python does without
+        if missing:
+            raise BuildError(f"{file.name} needs {missing[0]}, which none of the packages has")
+        for name, source in sources.items():
+            target = root / "lib" / triplet / name
+            if source is not None and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                waiting.append(Path(shutil.copy(source, target)))
+        for loader in re.findall(r"interpreter: /(\S+?)\]", told):
+            target = root / loader
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(_found(system, f"**/{target.name}"), target)
 
 
 def _is_elf(path: Path) -> bool:
@@ -279,10 +282,10 @@ def _copy_modules(system: Path, root: Path, names: Iterable[str]) -> None:
     ordered: dict[str, bytes] = {}
 
     def add(name: str) -> None:
-        file = next(iter(system.glob(f"**/{name}.ko")), None)
-        if file is None:
-            raise BuildError(f"the kernel must have a module {name}.ko, has none")
+        file = _found(system, f"**/modules/**/{name}.ko*")
         content = file.read_bytes()
+        if file.suffix == ".xz":
+            content = lzma.decompress(content)
         for needed in re.findall(rb"\0depends=([^\0]*)\0", content):
             for other in filter(None, needed.decode().split(",")):
                 if other not in ordered:
@@ -323,6 +326,13 @@ def _archive(root: Path) -> bytes:
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
+
+
+def _found(directory: Path, pattern: str) -> Path:
+    """The first file like `pattern`. Raises BuildError."""
+    for path in sorted(directory.glob(pattern)):
+        return path
+    raise BuildError(f"the packages must have a file like {pattern}, and have none")
 
 
 def _publish(content: bytes, path: Path) -> None:

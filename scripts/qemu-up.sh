@@ -165,17 +165,34 @@ fi
 
 pid=''
 declare -A addresses=()
+printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
+    $((RANDOM % 256)) $((RANDOM % 256))
 work=$own/$label.$$.$RANDOM
 monitor=$work/monitor
 [ ${#monitor} -lt 108 ] ||
     fail "the path of a socket must be shorter than 108 bytes, got '$monitor'; set XDG_RUNTIME_DIR"
 
+learn_addresses() { # what the neighbour table says of the MAC address of the instance
+    local table found said
+    table=$(ip neigh show dev "$bridge")
+    while read -r found said; do
+        if [[ " $said " = *" lladdr $mac "* ]]; then
+            addresses[$found]=known
+        elif [[ " $said " = *" lladdr "* ]]; then
+            unset "addresses[$found]" # another machine has it now
+        fi
+    done <<<"$table"
+}
+
 end_instance() { # kills the instance, and what the network remembers of it
-    if [ -n "$pid" ]; then
-        kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-        pid=''
-    fi
+    local job known
+    # The only job of this script is its QEMU; a signal may have come before its process was noted.
+    for job in $(jobs -rp); do
+        kill -KILL "$job" 2>/dev/null || true
+        wait "$job" 2>/dev/null || true
+    done
+    pid=''
+    [ -z "$bridge" ] || learn_addresses 2>/dev/null || true
     for known in "${!addresses[@]}"; do
         ip neigh del "$known" dev "$bridge" 2>/dev/null || true
     done
@@ -188,15 +205,18 @@ finish() {
     wait "$cleaner"
 }
 
-# What SIGKILL would leave is cleared by a process of its own. It is told the addresses of instances,
-# and waits for the end of its input: until neither this script nor its QEMU is alive. The tap device
-# is one that goes with its QEMU.
+# What SIGKILL would leave is cleared by a process of its own. It waits for the end of its input:
+# until neither this script nor its QEMU is alive. The tap device is one that goes with its QEMU.
 # shellcheck disable=SC2016  # its own variables
 exec {lifeline}> >(
     exec setsid sh -c '
         trap "" INT TERM HUP
-        for known in $(cat); do ip neigh del "$known" dev "$2"; done 2>/dev/null
-        rm -rf "$1"' cleaner "$work" "$bridge"
+        cat
+        rm -rf "$1"
+        [ -n "$2" ] || exit 0
+        for known in $(ip neigh show dev "$2" | grep -F " $3 " | cut -d " " -f 1); do
+            ip neigh del "$known" dev "$2"
+        done' cleaner "$work" "$bridge" "$mac"
 )
 cleaner=$!
 trap finish EXIT
@@ -253,8 +273,6 @@ if [ -z "$accel" ]; then
     fi
 fi
 
-printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
-    $((RANDOM % 256)) $((RANDOM % 256))
 if [ -n "$address" ]; then
     netdev=user,id=net,restrict=on,hostfwd=tcp:$address:$port-:$port
 else
@@ -288,20 +306,8 @@ boot() {
     while runs && [ ! -e "/sys/class/net/$tap" ]; do
         pause
     done
-    ip link set dev "$tap" master "$bridge" up || ! runs
-}
-
-learn_addresses() { # what the neighbour table says of the MAC address of the instance
-    local table found said
-    table=$(ip neigh show dev "$bridge")
-    while read -r found said; do
-        if [[ " $said " = *" lladdr $mac "* ]]; then
-            [ -n "${addresses[$found]:-}" ] || printf '%s\n' "$found" >&"$lifeline"
-            addresses[$found]=known
-        elif [[ " $said " = *" lladdr "* ]]; then
-            unset "addresses[$found]" # another machine has it now
-        fi
-    done <<<"$table"
+    # A bridge takes the lowest of its devices' addresses, and forgets its neighbours when it does.
+    ip link set dev "$tap" address "fe:${mac#*:}" master "$bridge" up || ! runs
 }
 
 is_mine() { # HOST PORT
@@ -348,7 +354,7 @@ while :; do
         else
             quick_ends=0
         fi
-        reason=$(tail -n 1 "$work/errors")
+        reason=$(sed -n "s/^$emulator: //p" "$work/errors" | tail -n 1)
         [[ $reason != *'host forwarding'* ]] ||
             reason+="; $address must be an address of this machine, and its port $port free"
         ((quick_ends < 3)) ||

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,10 @@ def _is_new(image: Path) -> bool:
     return all(path.stat().st_mtime < built for path in files if not set(made) & {*path.parts})
 
 
-def serves(host: str, timeout: float = 5.0) -> bool:
+def serves(host: str, port: int = PORT, timeout: float = 5.0) -> bool:
     """Whether a taskloader on the host answers GET_LIVE."""
     try:
-        connection = Connection(host, PORT, timeout)
+        connection = Connection(host, port, timeout)
     except OSError:
         return False
     try:
@@ -98,10 +99,10 @@ def guests(runtime: Path, hosts: Sequence[str], *arguments: str | Path) -> Itera
     running[0].assert_nothing_left()
 
 
-def wait_until_serving(*hosts: str) -> None:
+def wait_until_serving(*hosts: str, port: int = PORT) -> None:
     """Wait until all of them serve."""
     for host in hosts:
-        wait_until(lambda host=host: serves(host), f"{host} serves", BOOT_SECONDS)
+        wait_until(partial(serves, host, port), f"{host} serves", BOOT_SECONDS)
 
 
 def tell_monitor(guest: Instance, command: str) -> None:

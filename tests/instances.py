@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -81,7 +82,7 @@ class Instance:
         def has_booted() -> bool:
             assert self.process.poll() is None, self.said
             # A QEMU that is killed leaves its socket to the next one.
-            return len(self.boots) >= count and _has_monitor(self.boots[count - 1], self.monitor)
+            return len(self.boots) >= count and _is_served(self.monitor)
 
         wait_until(has_booted, f"boot {count}")
         return psutil.Process(self.boots[count - 1])
@@ -143,11 +144,9 @@ def end(process: psutil.Process) -> None:
     process.send_signal(signal.SIGKILL)
 
 
-def _has_monitor(pid: int, socket: Path) -> bool:
-    try:
-        return any(c.laddr == str(socket) for c in psutil.Process(pid).net_connections("unix"))
-    except psutil.NoSuchProcess:
-        return False
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def _processes_that_name(directory: Path) -> list[psutil.Process]:

@@ -71,10 +71,18 @@ def agents(directory: Path, *hosts: str, port: int = PORT) -> Iterator[list[Runn
 
 
 class Runner:
-    """The command line at work on the task set `WORK`, in `directory`."""
+    """The command line at work on the task set `WORK`, in `directory`.
+
+    With `prefix` before it, another command runs it, such as one that enters a network.
+    """
 
     def __init__(
-        self, directory: Path, *arguments: str, variants: int = 12, session: str = "genode"
+        self,
+        directory: Path,
+        *arguments: str,
+        variants: int = 12,
+        session: str = "genode",
+        prefix: tuple[str, ...] = (),
     ) -> None:
         tasksets = directory / "conf" / "taskset"
         tasksets.mkdir(parents=True, exist_ok=True)
@@ -84,7 +92,7 @@ class Runner:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "taskgen_run", "--config-dir", "conf"),
+                    *(*prefix, sys.executable, "-m", "taskgen_run", "--config-dir", "conf"),
                     *(f"session={session}", "taskset=work"),
                     f"session.binaries={WORKLOADS / 'build'}",
                     *arguments,
