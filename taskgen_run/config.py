@@ -140,9 +140,10 @@ def validate_keywords(
 ) -> dict[str, Any]:
     """Check `options` against the keyword parameters of ``cls.__init__`` and their annotations.
 
-    The first `positional` parameters after self are somebody else's. Raises ConfigurationError.
+    An ``__init__`` with ``**options`` hands them on to the one above it. The first `positional`
+    parameters after self are somebody else's. Raises ConfigurationError.
     """
-    parameters = list(inspect.signature(cls, eval_str=True).parameters.values())[positional:]
+    parameters = _parameters(cls)[positional:]
     types = {
         p.name: Any if p.annotation is p.empty else p.annotation
         for p in parameters
@@ -156,6 +157,21 @@ def validate_keywords(
         if named and parameter.default is parameter.empty and parameter.name not in checked:
             raise ConfigurationError(f"{place}.{parameter.name} must be set")
     return checked
+
+
+def _parameters(cls: type[Any]) -> list[inspect.Parameter]:
+    """Those of ``cls.__init__``, and of those above it that it hands on to."""
+    found = {p.name: p for p in inspect.signature(cls, eval_str=True).parameters.values()}
+    for base in (b for b in cls.__mro__[1:] if "__init__" in vars(b)):
+        handed_on = [p.name for p in found.values() if p.kind is p.VAR_KEYWORD]
+        abstract = getattr(vars(base)["__init__"], "__isabstractmethod__", False)
+        if not handed_on or abstract or base is object:
+            break
+        for name in handed_on:
+            del found[name]
+        for parameter in inspect.signature(base, eval_str=True).parameters.values():
+            found.setdefault(parameter.name, parameter)
+    return list(found.values())
 
 
 def validate_options(

@@ -3,6 +3,7 @@
     TaskgenError
     ├── ConfigurationError    what the user wrote; found before anything runs, never retried
     ├── TargetError           a target host or its connection; retried
+    │   └── SilentError       its machine was to be killed and booted again
     ├── InfrastructureError   the machine of the runner: disk, permissions; retried
     └── BugError              code that broke its contract, ours or a plug-in's; never retried
 
@@ -30,6 +31,17 @@ class ConfigurationError(TaskgenError):
 
 class TargetError(TaskgenError):
     """Raised when a target host fails: it refuses, closes, lies or freezes."""
+
+
+class SilentError(TargetError):
+    """Raised when a target is silent for too long, and its machine is to be killed for it.
+
+    `restarted` tells whether that was done, so that the machine boots again.
+    """
+
+    def __init__(self, message: str, *, restarted: bool) -> None:
+        super().__init__(message)
+        self.restarted = restarted
 
 
 class InfrastructureError(TaskgenError):

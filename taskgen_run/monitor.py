@@ -40,6 +40,12 @@ class AbstractMonitor:
     def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
         """Called when a task set has failed for good, with the reason."""
 
+    def on_host_fail(self, host: str, error: Exception, *, put_aside: bool) -> None:
+        """Called when a host has failed, with the reason, and whether it is asked no more.
+
+        What it was running is told of by `on_fail`, or started again on any host.
+        """
+
     def close(self) -> None:
         """Called once at the end, whatever happened."""
 
@@ -71,6 +77,9 @@ class Monitors(AbstractMonitor):
     def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
         self._tell("on_fail", taskset, host, attempt, error)
 
+    def on_host_fail(self, host: str, error: Exception, *, put_aside: bool) -> None:
+        self._tell("on_host_fail", host, error, put_aside=put_aside)
+
     def close(self) -> None:
         """Close every monitor, also after one has failed to; then raise the first failure."""
         failures = []
@@ -82,9 +91,9 @@ class Monitors(AbstractMonitor):
         if failures:
             raise failures[0]
 
-    def _tell(self, what: str, *args: Any) -> None:
+    def _tell(self, what: str, *args: Any, **keywords: Any) -> None:
         for monitor in self._monitors:
-            _call(monitor, what, *args)
+            _call(monitor, what, *args, **keywords)
 
 
 def make_monitor(make: Callable[[], AbstractMonitor]) -> AbstractMonitor:
@@ -99,10 +108,10 @@ def make_monitor(make: Callable[[], AbstractMonitor]) -> AbstractMonitor:
         ) from error
 
 
-def _call(monitor: AbstractMonitor, what: str, *args: Any) -> None:
+def _call(monitor: AbstractMonitor, what: str, *args: Any, **keywords: Any) -> None:
     method: Callable[..., None] = getattr(monitor, what)
     try:
-        method(*args)
+        method(*args, **keywords)
     except TaskgenError:
         raise
     except (Exception, SystemExit) as error:  # monitors are plug-ins: whatever they raise

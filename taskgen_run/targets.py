@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
+    SilentError,
     TargetError,
     TaskgenError,
     one_line,
@@ -269,9 +270,12 @@ class Targets:
             if not isinstance(problem, TargetError):
                 self._fail(first, host, problem)
                 return None
-            self._tell_unusable(host, one_line(problem))
             self._work.again(first)
-            self._rest(known)
+            if isinstance(problem, SilentError):
+                self._restart_later(host, known, problem)
+            else:
+                self._tell_unusable(host, one_line(problem))
+                self._rest(known)
             return None
 
     def _tell_unusable(self, host: str, why: str) -> None:
@@ -313,6 +317,7 @@ class Targets:
         known.aside = known.restarts > self.bounds.restarts
         what = "put aside" if known.aside else "restarted"
         log.warning("%s is %s (%d times failed): %s", host, what, known.restarts, one_line(problem))
+        self._tell(partial(self.monitor.on_host_fail, host, problem, put_aside=known.aside))
 
     def _attempt(self, session: AbstractSession, host: str, item: Try) -> TaskgenError | None:
         """Run one attempt and report it; what went wrong, if something did."""

@@ -64,9 +64,9 @@ def script(text: str) -> bytes:
     return f"#!/bin/sh\n{text}\n".encode()
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
+def wait_until(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> None:
     """Wait until it is true; fail when it takes too long."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.01)

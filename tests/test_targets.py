@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 import taskgen_run.targets
-from taskgen_run.errors import ConfigurationError, TargetError
+from taskgen_run.errors import ConfigurationError, SilentError, TargetError
 from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
@@ -38,6 +38,7 @@ class World:
         self.refusing: set[str] = set()
         self.connect_seconds: dict[str, float] = {}
         self.failing: dict[str, int] = {}  # host: how many times it fails
+        self.silent: dict[str, int] = {}  # host: how many times it is killed before it serves
         self.invalid: set[int] = set()
         self.seconds = 0.0
         self.probe_seconds = 0.0
@@ -69,6 +70,9 @@ class Hosted(AbstractSession):
         time.sleep(self.world.connect_seconds.get(host, 0))
         if host in self.world.refusing:
             raise ConnectionRefusedError(f"{host} refuses")
+        if self.world.silent.get(host, 0) > 0:
+            self.world.silent[host] -= 1
+            raise SilentError(f"{host} is silent", restarted=True)
         with self.world.mutex:
             assert host not in self.world.open, "two sessions on one host"
             self.world.open.add(host)
@@ -112,6 +116,7 @@ class Recorder(AbstractMonitor):
         self.finished: dict[int, tuple[str, int]] = {}
         self.failed: dict[int, str] = {}
         self.stopped: list[int] = []
+        self.host_failures: list[tuple[str, str, bool]] = []
         self.jobs: list[Job] = []
 
     def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
@@ -131,6 +136,10 @@ class Recorder(AbstractMonitor):
 
     def on_stop(self, taskset: TaskSet, host: str, attempt: int) -> None:
         self.stopped.append(taskset.variant)
+
+    def on_host_fail(self, host: str, error: Exception, *, put_aside: bool) -> None:
+        assert threading.get_ident() == self.thread
+        self.host_failures.append((host, str(error), put_aside))
 
 
 @pytest.fixture
@@ -271,6 +280,18 @@ def test_a_host_that_keeps_failing_is_put_aside(world: World) -> None:
     monitor = _run(100, restarts=2, attempts=10)
     assert sorted(monitor.finished) == list(range(100))
     assert 10**6 - world.failing["127.7.0.1"] <= 3
+    told = [("127.7.0.1", "127.7.0.1 froze", aside) for aside in (False, False, True)]
+    assert monitor.host_failures == told
+
+
+def test_a_host_whose_machine_is_killed_for_its_silence_has_failed(world: World) -> None:
+    world.silent = {"127.7.0.1": 2}
+    monitor = _run(3, "127.7.0.1")
+    assert monitor.host_failures == [("127.7.0.1", "127.7.0.1 is silent", False)] * 2
+    assert sorted(monitor.finished.values()) == [("127.7.0.1", 0)] * 3
+    world.silent = {"127.7.0.1": 9}
+    monitor = _run(3, ["127.7.0.1", "127.7.0.2"], restarts=1)
+    assert {host for host, _ in monitor.finished.values()} == {"127.7.0.2"}
 
 
 def test_when_all_hosts_are_put_aside_the_run_ends(world: World) -> None:

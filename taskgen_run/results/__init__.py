@@ -1,7 +1,8 @@
 '''Results: the files of an experiment, written while it runs and read back afterwards.
 
 In the directory of an experiment lie ``jobs.parquet``, ``tasks.parquet``, ``tasksets.parquet``,
-with ``trace=true`` ``segments.parquet``, and ``experiment.json``. `taskgen_run.results.schemas`
+with ``trace=true`` ``segments.parquet``, when targets have failed ``hosts.parquet``, and
+``experiment.json``. `taskgen_run.results.schemas`
 documents every column. Rows are in the order of `taskset`, (`attempt`,) `task` and `job`, which
 count from 0; times are int64 ns. A job that missed its deadline has `missed`; only the last
 `attempt` at a variant counts.

@@ -21,7 +21,7 @@ SORTING = "sorting.tmp"
 _JOURNAL = re.compile(r"journal-(\d+)")
 _HYDRA = re.compile(r"\.hydra|.*\.log")
 _LEFTOVER = re.compile(
-    r"(experiment\.json|(jobs|segments|tasks|tasksets)\.parquet|sorting|journal-\d+)\.tmp"
+    r"(experiment\.json|(jobs|segments|tasks|tasksets|hosts)\.parquet|sorting|journal-\d+)\.tmp"
 )
 _BEGINNING = re.compile(rf"\.lock|journal-\d+|{_LEFTOVER.pattern}")
 

@@ -10,24 +10,27 @@ import pyarrow as pa
 
 from taskgen_run.results import files, tables
 from taskgen_run.results.directory import Contents
-from taskgen_run.results.schemas import KEYS, TABLES
+from taskgen_run.results.schemas import HOSTS, KEYS, REQUIRED, TABLES
 from taskgen_run.results.sorting import in_order
 
 
-def publish(source: Contents, schemas: Mapping[str, pa.Schema]) -> None:
+def publish(
+    source: Contents, schemas: Mapping[str, pa.Schema], failed_hosts: pa.RecordBatch
+) -> None:
     """Write the Parquet files of all variants that have ended; all appear at the same time.
 
-    A table of segments without any is left out. Raises OSError; then no file has appeared.
+    A table of segments or of failed hosts is left out where there are none. Raises OSError; then no
+    file has appeared.
     """
     directory = source.directory
     whole: list[Path] = []
     absent: list[Path] = []
     try:
-        for table in TABLES:
+        for table in (*TABLES, HOSTS):
             path = files.parquet(directory, table)
-            rows = _ordered(source, table)
-            if table == "segments":
-                first = next(rows, None)
+            rows = iter([failed_hosts]) if table == HOSTS else _ordered(source, table)
+            if table not in REQUIRED:
+                first = next((batch for batch in rows if batch.num_rows), None)
                 if first is None:
                     absent.append(path)
                     continue

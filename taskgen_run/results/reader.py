@@ -15,7 +15,7 @@ from taskgen_run.job import Outcome
 from taskgen_run.results import files, journal, tables
 from taskgen_run.results.directory import Contents, Status, contents, record
 from taskgen_run.results.index import read_index
-from taskgen_run.results.schemas import KEYS, TABLES, plain, schema
+from taskgen_run.results.schemas import HOSTS, KEYS, plain, schema
 from taskgen_run.results.streams import as_schema, joined
 
 EXPERIMENT = "experiment"
@@ -35,17 +35,18 @@ def read(path: Path | str, table: str = "jobs", *, partial: bool = False) -> pa.
     """One table of the experiment in the directory `path`, or of many experiments.
 
     Many are those below a directory, or those of a sweep, whose index `path` is. `table` is
-    'jobs', 'tasks', 'tasksets' or 'segments'. Of many experiments, the column `experiment` tells
-    the path of each row's experiment below the directory, and each of the experiments' labels
-    (such as `session`) is a column; a label with the name of another column has `_name` appended.
+    'jobs', 'tasks', 'tasksets', 'segments' or 'hosts' (those that have failed). Of many
+    experiments, the column `experiment` tells the path of each row's experiment below the
+    directory, and each of the experiments' labels (such as `session`) is a column; a label with
+    the name of another column has `_name` appended.
     With `partial`, experiments that are still running or were stopped are read as far as they
     have come.
 
     Raises ConfigurationError for a path without results, for experiments that are not complete
     (unless `partial`), and for results of another format.
     """
-    if table not in TABLES:
-        raise ConfigurationError(unknown_name("table", table, TABLES))
+    if table not in KEYS:
+        raise ConfigurationError(unknown_name("table", table, KEYS))
     path = Path(path)
     if record(path) is not None:
         found = _read_one(path, table, partial)
@@ -188,6 +189,9 @@ def _status(directory: Path, partial: bool) -> Status:
 def _read_one(directory: Path, table: str, partial: bool) -> pa.Table | None:
     """A table of one experiment; None if it has no such table, which only segments may lack."""
     status = _status(directory, partial)
+    if table == HOSTS:
+        failed = (record(directory) or {}).get("failed_hosts", [])
+        return pa.Table.from_pylist(failed, schema(HOSTS))
     held = Contents(directory) if status.is_complete else contents(directory, status)
     if held.journal is None:
         path = files.parquet(directory, table)

@@ -25,6 +25,9 @@ TABLE_KEY = b"taskgen_run.table"
 TABLES = ("jobs", "segments", "tasks", "tasksets")
 """All tables, in the order in which a variant's rows are written down."""
 
+HOSTS = "hosts"
+"""The table of the hosts that have failed; there is none if no host has."""
+
 REQUIRED = ("jobs", "tasks", "tasksets")
 """The tables that every complete experiment has; segments are there if it was traced."""
 
@@ -33,6 +36,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "segments": ("taskset", "task", "job", "start_ns"),
     "tasks": ("taskset", "task"),
     "tasksets": ("taskset",),
+    HOSTS: ("host",),
 }
 """The columns by which the rows of each table are ordered."""
 
@@ -103,6 +107,13 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "unfinished_jobs": "number of jobs of the last attempt that had not ended with it",
         "horizon_ns": "instant up to which the variant was observed; null where it is not known",
     },
+    HOSTS: {
+        "host": "address of a target that has failed",
+        "failures": "how often its session has failed, or its machine did not come back",
+        "restarts": "how often its machine was killed and booted again",
+        "put_aside": "whether it was asked no more, as it had failed too often",
+        "error": "why it failed last, on one line",
+    },
 }
 
 _TASKSETS = pa.schema(
@@ -122,6 +133,15 @@ _TASKSETS = pa.schema(
 )
 
 
+_HOST_FIELDS: list[pa.Field[Any]] = [
+    pa.field("host", pa.string(), nullable=False),
+    pa.field("failures", pa.int64(), nullable=False),
+    pa.field("restarts", pa.int64(), nullable=False),
+    pa.field("put_aside", pa.bool_(), nullable=False),
+    pa.field("error", pa.string(), nullable=False),
+]
+
+
 def attributes(declared: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """The attributes that have a column in tasks.parquet, those that a session declares last."""
     return {**ATTRIBUTES, **declared}
@@ -137,6 +157,7 @@ def schema(table: str, declared: Mapping[str, Attribute] | None = None) -> pa.Sc
         "segments": lambda: SEGMENT_SCHEMA,
         "tasks": lambda: _tasks(declared or {}),
         "tasksets": lambda: _TASKSETS,
+        HOSTS: lambda: pa.schema(_HOST_FIELDS),
     }[table]()
     return columns.with_metadata({FORMAT_KEY: str(FORMAT).encode(), TABLE_KEY: table.encode()})
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from taskgen_run.errors import ConfigurationError, one_line
 from taskgen_run.job import OUTCOMES
-from taskgen_run.results.schemas import FORMAT, VARIANT_OUTCOMES, format_of, plain
+from taskgen_run.results.schemas import FORMAT, HOSTS, VARIANT_OUTCOMES, format_of, plain
 from taskgen_run.results.streams import as_schema, cut
 
 ROW_GROUP_ROWS: Mapping[str, int] = {
@@ -20,6 +20,7 @@ ROW_GROUP_ROWS: Mapping[str, int] = {
     "segments": 2**16,
     "tasks": 2**13,  # wide rows, and one per task: what is written at a time is what memory costs
     "tasksets": 2**13,
+    HOSTS: 2**13,
 }
 """Rows of each row group of a table but the last; they depend on nothing else."""
 

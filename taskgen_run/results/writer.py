@@ -21,11 +21,12 @@ from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.results import directory as directories
 from taskgen_run.results import files
 from taskgen_run.results.directory import Contents, Status
+from taskgen_run.results.failed_hosts import FailedHosts
 from taskgen_run.results.intervals import Intervals
 from taskgen_run.results.journal import Journal
 from taskgen_run.results.pending import Pending
 from taskgen_run.results.publish import publish
-from taskgen_run.results.schemas import FORMAT, TABLES, attributes, plain, schema
+from taskgen_run.results.schemas import FORMAT, HOSTS, TABLES, attributes, plain, schema
 
 if TYPE_CHECKING:
     import filelock
@@ -59,7 +60,7 @@ class ResultWriter(AbstractMonitor):
     ) -> None:
         """Begin in a locked directory, with the finished variants that it held. Use `open`."""
         self.directory = directory
-        self._schemas = {table: schema(table, declared) for table in TABLES}
+        self._schemas = {table: schema(table, declared) for table in (*TABLES, HOSTS)}
         self._pending = Pending(attributes(declared), self._schemas)
         self._finished = held.finished if held else Intervals()
         self._failed = Intervals()
@@ -68,6 +69,7 @@ class ResultWriter(AbstractMonitor):
         self._unknown_misses = held.unknown_misses if held else 0
         self._facts = dict(facts)
         self._started = _now()
+        self._failed_hosts = FailedHosts()
         self._lock: filelock.BaseFileLock | None = None
         self._error: TaskgenError | None = None
         self._is_told = False
@@ -116,6 +118,7 @@ class ResultWriter(AbstractMonitor):
                 writer = cls(directory, facts, declared or {}, held)
                 if held is not None and earlier is not None:
                     writer._started = earlier["started"]
+                    writer._failed_hosts = FailedHosts(earlier.get("failed_hosts", ()))
                 try:
                     writer._write_record(Status.RUNNING, None)
                 except BaseException:
@@ -175,6 +178,12 @@ class ResultWriter(AbstractMonitor):
             self._pending.fail(taskset, host, attempt, one_line(error))
             self._commit_soon()
 
+    def on_host_fail(self, host: str, error: Exception, *, put_aside: bool) -> None:
+        """A host has failed; that is kept at once, as it belongs to no variant."""
+        with self._reporting(), files.disk(self.directory):
+            self._failed_hosts.count(host, error, put_aside=put_aside)
+            self._write_record(Status.RUNNING, None)
+
     def finish(self, status: str, error: str | None = None) -> None:
         """End the experiment as 'finished' or 'failed', with Parquet files, or as 'stopped'.
 
@@ -200,6 +209,7 @@ class ResultWriter(AbstractMonitor):
                         self._failed,
                     ),
                     self._schemas,
+                    self._failed_hosts.table(),
                 )
             self._write_record(ending, error)
             if ending.is_complete:
@@ -305,6 +315,7 @@ class ResultWriter(AbstractMonitor):
                     "deadline_misses": self._deadline_misses,
                     "unknown_misses": self._unknown_misses,
                 },
+                "failed_hosts": self._failed_hosts.rows,
                 "error": error,
             },
         )

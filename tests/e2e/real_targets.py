@@ -71,10 +71,18 @@ def agents(directory: Path, *hosts: str, port: int = PORT) -> Iterator[list[Runn
 
 
 class Runner:
-    """The command line at work on the task set `WORK`, in `directory`."""
+    """The command line at work on the task set `WORK`, in `directory`.
+
+    With `prefix` before it, another command runs it, such as one that enters a network.
+    """
 
     def __init__(
-        self, directory: Path, *arguments: str, variants: int = 12, session: str = "genode"
+        self,
+        directory: Path,
+        *arguments: str,
+        variants: int = 12,
+        session: str = "genode",
+        prefix: tuple[str, ...] = (),
     ) -> None:
         tasksets = directory / "conf" / "taskset"
         tasksets.mkdir(parents=True, exist_ok=True)
@@ -84,7 +92,7 @@ class Runner:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "taskgen_run", "--config-dir", "conf"),
+                    *(*prefix, sys.executable, "-m", "taskgen_run", "--config-dir", "conf"),
                     *(f"session={session}", "taskset=work"),
                     f"session.binaries={WORKLOADS / 'build'}",
                     *arguments,
@@ -107,7 +115,7 @@ class Runner:
         """What it has told its user so far."""
         return self._log.read_text()
 
-    def wait_until_said(self, text: str) -> None:
+    def wait_until_said(self, text: str, within: float = PATIENCE) -> None:
         """Wait until it has told its user something: a regular expression."""
 
         def is_said() -> bool:
@@ -117,16 +125,16 @@ class Runner:
             assert found or not has_ended, said
             return found
 
-        wait_until(is_said, text)
+        wait_until(is_said, text, within)
 
-    def wait_until_finished(self, variants: int) -> None:
+    def wait_until_finished(self, variants: int, within: float = PATIENCE) -> None:
         """Wait until so many variants are finished, and fail if it ends before."""
 
         def are_finished() -> bool:
             assert self.process.poll() is None, self.said
             return len(finished_rows(self.outputs)) >= variants
 
-        wait_until(are_finished, f"{variants} variants")
+        wait_until(are_finished, f"{variants} variants", within)
 
     def signal(self, signum: signal.Signals) -> None:
         """Send it a signal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from taskgen_run import probing
 from taskgen_run.errors import ConfigurationError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.sessions.contract import SessionContract
-from taskgen_run.sessions.genode import GenodeSession, PingSession
+from taskgen_run.sessions.genode import GenodeSession, PingSession, QemuSession
 from taskgen_run.taskloader.fake import FakeTarget
 from taskgen_run.taskset import TaskSet
 
@@ -55,11 +56,14 @@ def test_its_check_is_that_of_genode(tmp_path: Path) -> None:
         PingSession.check(single(pkg="hi"), binaries=str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["genode", "ping"])
-def test_the_configuration_has_every_option_with_its_default(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cls"), [("genode", GenodeSession), ("ping", PingSession), ("qemu", QemuSession)]
+)
+def test_the_configuration_has_every_option_with_its_default(
+    name: str, cls: type[GenodeSession]
+) -> None:
     written = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    target = written.pop("_target_")
-    cls = {"genode": GenodeSession, "ping": PingSession}[name]
-    assert target == f"{cls.__module__}.{cls.__qualname__}"
-    parameters = inspect.signature(cls).parameters.values()
+    assert pkgutil.resolve_name(written.pop("_target_")) is cls
+    constructors = {GenodeSession.__init__, cls.__init__}
+    parameters = [p for c in constructors for p in inspect.signature(c).parameters.values()]
     assert written == {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -1,0 +1,581 @@
+"""`scripts/qemu-up.sh` on kernels that do nothing: arguments, restarts, requests, nothing left."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from agents import PATIENCE, ROOT, fresh_address, wait_until
+from instances import (
+    SCRIPT,
+    Instance,
+    end,
+    instance,
+    kernel,
+    left_in,
+    needs_qemu,
+    needs_root,
+    runtime,
+)
+from networks import BRIDGE, Network, mac_of, needs_networks, network
+
+from taskgen_run import requests
+from taskgen_run.errors import InfrastructureError
+
+NOBODY = 65534
+SHELL_SCRIPTS = ("scripts/qemu-up.sh", "scripts/check.sh", "guest/init", "guest/lease", ".ci/run")
+
+
+def run(
+    *arguments: str | Path, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """The script, which is expected to end by itself."""
+    return subprocess.run(
+        [*prefix, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def refused(*arguments: str | Path, environment: dict[str, str] | None = None) -> str:
+    """The one line with which the script refuses its arguments."""
+    done = run(*arguments, environment=environment)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("qemu-up.sh: ")
+    return line.removeprefix("qemu-up.sh: ")
+
+
+@pytest.fixture
+def halts(tmp_path: Path) -> Path:
+    return kernel(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say() -> None:
+    done = subprocess.run(
+        ["shellcheck", *SHELL_SCRIPTS], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+# ---- arguments ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "must have --user ADDRESS, or BRIDGE and TAP, got 'nothing'; see --help"),
+        ("br1", "must have --user ADDRESS, or BRIDGE and TAP, got 'br1'; see --help"),
+        ("br1 tap1 tap2", "must have --user ADDRESS, or BRIDGE and TAP, got 'br1 tap1 tap2'; "),
+        ("--user 127.0.9.1 br1 tap1", "--user takes no bridge and tap device, got 'br1 tap1'; "),
+        ("--user", "--user must be followed by a value; see --help"),
+        ("--user 127.0.9.256", "--user must be an IPv4 address of this machine, such as 127.0.9.1"),
+        ("--user 127.0.9.01", "--user must be an IPv4 address of this machine, such as 127.0.9.1"),
+        ("--user ::1", "--user must be an IPv4 address of this machine, such as 127.0.9.1"),
+        ("--user localhost", "got 'localhost'"),
+        ("--user 127.0.9.1,foo=bar", "got '127.0.9.1,foo=bar'"),
+        ("--user 127.0.9.1 --port 0", "--port must be a whole number from 1 to 65535, got '0'"),
+        ("--user 127.0.9.1 --port 65536", "--port must be a whole number from 1 to 65535"),
+        ("--user 127.0.9.1 --port x", "--port must be a whole number from 1 to 65535, got 'x'"),
+        ("--user 127.0.9.1 --port -1", "--port must be a whole number from 1 to 65535, got '-1'"),
+        ("--user 127.0.9.1 --memory 15", "--memory must be a whole number from 16 to 1048576"),
+        ("--user 127.0.9.1 --memory 1G", "--memory must be a whole number from 16 to 1048576"),
+        ("--user 127.0.9.1 --cpus 0", "--cpus must be a whole number from 1 to 256, got '0'"),
+        ("--user 127.0.9.1 --accel hvf", "--accel must be kvm or tcg, got 'hvf'"),
+        ("--user 127.0.9.1 --arch sparc", "--arch must be x86_64 or arm, got 'sparc'"),
+        ("--user 127.0.9.1 --kernel", "--kernel must be followed by a value; see --help"),
+        ("--frozen", "unknown option '--frozen'; see --help"),
+        ("br1 a/b", "the name of a tap device must be 1 to 15 letters, digits, '_' or '-'"),
+        ("br1 sixteen-letters-", "the name of a tap device must be 1 to 15 letters, digits"),
+    ],
+)
+def test_a_bad_argument_is_refused(arguments: str, said: str) -> None:
+    assert said in refused(*arguments.split())
+
+
+@needs_qemu
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    said = f"'{missing}' must be a file that can be read"
+    assert refused("--user", "127.0.9.1", "--kernel", missing) == said
+    assert refused("--user", "127.0.9.1", "--kernel", kernel(tmp_path), "--initrd", missing) == said
+    assert refused("--user", "127.0.9.1", "--kernel", tmp_path).startswith(f"'{tmp_path}' must be")
+
+
+@needs_qemu
+def test_without_an_image_it_says_how_to_build_one(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    copy = shutil.copy(SCRIPT, tmp_path / "scripts")
+    done = subprocess.run([copy, "--user", "127.0.9.1"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"qemu-up.sh: there is no image in {tmp_path}/guest/build/x86_64; "
+        "run: python3 guest/build.py --arch x86_64\n"
+    )
+
+
+def test_missing_tools_are_named_with_their_packages(tmp_path: Path) -> None:
+    for tool in ("bash", "dirname"):
+        found = shutil.which(tool)
+        assert found is not None
+        (tmp_path / tool).symlink_to(found)
+    path = {"PATH": str(tmp_path)}
+    said = "tools are missing; run: apt-get install "
+    assert refused("--user", "127.0.9.1", environment=path) == said + "qemu-system-x86 util-linux"
+    assert refused("--user", "127.0.9.1", "--arch", "arm", environment=path) == (
+        said + "qemu-system-arm util-linux"
+    )
+    assert refused("br1", "tap1", environment=path).endswith("util-linux iproute2")
+
+
+def test_help_names_every_option() -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    options = (
+        *("user", "port", "arch", "kernel", "initrd", "append", "machine", "nic", "memory"),
+        *("cpus", "accel", "console"),
+    )
+    assert [o for o in options if f"--{o} " not in done.stdout] == []
+
+
+@needs_qemu
+def test_a_bridge_needs_root_and_to_be_one(halts: Path) -> None:
+    if os.geteuid() != 0:
+        assert "a bridge needs root" in refused("--kernel", halts, "lo", "tap1")
+        return
+    assert refused("--kernel", halts, "lo", "tap1") == (
+        "'lo' must be a bridge; make one: ip link add lo type bridge"
+    )
+
+
+# ---- restarts ----
+
+
+@needs_qemu
+def test_a_qemu_that_is_killed_boots_again(halts: Path) -> None:
+    address = fresh_address()
+    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
+        for count in (1, 2):
+            end(up.wait_for_boot(count))
+        up.wait_for_boot(3)
+        ended = f"qemu-up.sh: {address}: QEMU has ended with 137"
+        assert up.said.splitlines().count(ended) == 2
+
+
+@needs_qemu
+def test_a_qemu_that_ends_at_once_three_times_ends_the_script(tmp_path: Path) -> None:
+    address = fresh_address()
+    arguments = ("--kernel", kernel(tmp_path, dies=True), "--user", address)
+    with runtime() as directory, instance(directory, *arguments) as up:
+        assert up.ends(2).splitlines()[-1] == (
+            f"qemu-up.sh: {address}: QEMU has ended 3 times at once with 0: without a reason"
+        )
+        assert len(up.boots) == 3
+
+
+@needs_qemu
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [("--machine", "pdp11", "unsupported machine type"), ("--nic", "virtio-net-x", "not a valid")],
+)
+def test_it_ends_with_the_reason_of_qemu(halts: Path, option: str, value: str, reason: str) -> None:
+    arguments = ("--kernel", halts, "--user", fresh_address(), option, value)
+    with runtime() as directory, instance(directory, *arguments) as up:
+        said = up.ends(2).splitlines()[-1]
+    assert "QEMU has ended 3 times at once with 1: " in said
+    assert reason in said
+
+
+@needs_qemu
+def test_a_port_in_use_is_named(halts: Path) -> None:
+    address = fresh_address()
+    arguments = ("--kernel", halts, "--user", address, "--port", "3007")
+    with runtime() as directory, instance(directory, *arguments) as first:
+        first.wait_for_boot()
+        with runtime() as other, instance(other, *arguments) as second:
+            assert (
+                second.ends(2)
+                .splitlines()[-1]
+                .endswith(f"{address} must be an address of this machine, and its port 3007 free")
+            )
+        assert len(first.boots) == 1
+
+
+@needs_qemu
+def test_a_path_that_is_too_long_for_a_socket_is_refused(halts: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir(mode=0o700)
+    said = refused(
+        *("--accel", "tcg", "--kernel", halts, "--user", "127.0.9.1"),
+        environment={"XDG_RUNTIME_DIR": str(long)},
+    )
+    assert said.startswith("the path of a socket must be shorter than 108 bytes, got ")
+
+
+@needs_qemu
+@needs_root
+def test_it_needs_no_root(halts: Path) -> None:
+    as_nobody = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
+    with (
+        runtime(NOBODY) as directory,
+        as_others_see(halts) as seen,
+        instance(directory, "--kernel", seen, "--user", fresh_address(), prefix=as_nobody) as up,
+    ):
+        assert up.wait_for_boot().uids().effective == NOBODY
+
+
+@contextmanager
+def as_others_see(path: Path) -> Iterator[Path]:
+    """A copy of a file where every user may read it."""
+    with runtime() as directory:
+        directory.chmod(0o755)
+        copy = Path(shutil.copy(path, directory))
+        copy.chmod(0o644)
+        yield copy
+
+
+@needs_qemu
+@pytest.mark.parametrize("where", ["-", "file, with a comma"])
+def test_the_console_of_every_boot_is_kept(halts: Path, tmp_path: Path, where: str) -> None:
+    # SeaBIOS tells of itself on the console that its configuration names.
+    place = where if where == "-" else str(tmp_path / where)
+    hello = bytes.fromhex("66 ba f8 03 b0 48 ee b0 0a ee fa f4 eb fc")  # 'H\n' to COM1; cli; hlt
+    image = tmp_path / "hello.elf"
+    image.write_bytes(halts.read_bytes()[:32] + hello)
+    arguments = ("--kernel", image, "--user", fresh_address(), "--console", place)
+    with runtime() as directory, instance(directory, *arguments) as up:
+
+        def told() -> int:
+            text = up.said if where == "-" else Path(place).read_text()
+            return text.splitlines().count("H")
+
+        first = up.wait_for_boot()
+        wait_until(lambda: told() == 1, "the console has the first boot")
+        end(first)
+        up.wait_for_boot(2)
+        wait_until(lambda: told() == 2, "the console has both boots")
+
+
+# ---- nothing is left ----
+
+
+@needs_qemu
+@pytest.mark.parametrize(
+    ("signum", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143), ("SIGKILL", -9)]
+)
+def test_a_signal_leaves_nothing(halts: Path, signum: str, code: int) -> None:
+    arguments = ("--kernel", halts, "--user", fresh_address())
+    with runtime() as directory, instance(directory, *arguments) as up:
+        qemu = up.wait_for_boot()
+        up.process.send_signal(getattr(signal, signum))
+        up.ends(code)
+        if signum != "SIGKILL":
+            assert not qemu.is_running()
+            assert left_in(directory) == ["taskgen_run", "taskgen_run/requests"]
+        up.assert_nothing_left()
+
+
+@needs_qemu
+def test_a_terminal_that_kills_all_its_processes_leaves_nothing(halts: Path) -> None:
+    arguments = ("--kernel", halts, "--user", fresh_address())
+    with runtime() as directory, instance(directory, *arguments) as up:
+        up.wait_for_boot()
+        os.killpg(up.process.pid, signal.SIGKILL)
+        up.assert_nothing_left()
+
+
+@needs_qemu
+def test_an_error_leaves_nothing(halts: Path) -> None:
+    arguments = ("--kernel", halts, "--user", fresh_address())
+    with runtime() as directory, instance(directory, *arguments) as up:
+        qemu = up.wait_for_boot()
+        shutil.rmtree(up.monitor.parent)
+        end(qemu)
+        assert "has failed: " in up.ends(1)
+
+
+AT_A_LINE = """
+unset BASH_ENV
+set -o functrace
+trap '[ "$LINENO" != {line} ] || [ "$BASHPID" != "$$" ] || {{ trap - DEBUG; {action}; }}' DEBUG
+"""
+RECORD = """
+unset BASH_ENV
+set -o functrace
+trap '[ "$BASHPID" != "$$" ] || echo "$LINENO" >>{file}' DEBUG
+"""
+CODES = {"exit 1": 1, "kill -TERM $$": 143, "kill -KILL $$": -9}
+
+
+@needs_qemu
+@pytest.mark.parametrize("action", CODES)
+def test_an_end_at_any_line_leaves_nothing(halts: Path, tmp_path: Path, action: str) -> None:
+    ends_at_lines(action, tmp_path, lambda hook: user_life(halts, hook))
+
+
+@needs_qemu
+@needs_networks
+@pytest.mark.parametrize("action", CODES)
+def test_an_end_at_any_line_leaves_no_device(halts: Path, tmp_path: Path, action: str) -> None:
+    ends_at_lines(action, tmp_path, lambda hook: bridge_life(halts, hook))
+
+
+def ends_at_lines(action: str, directory: Path, life: Callable[[Path], int]) -> None:
+    """Let the script end at each of the lines that it reaches in its life."""
+    record, lines = directory / "record.sh", directory / "lines"
+    record.write_text(RECORD.format(file=lines))
+    assert life(record) == 143
+    (begin,) = [
+        number
+        for number, text in enumerate(SCRIPT.read_text().splitlines(), 1)
+        if text.startswith("exec {lifeline}> >(")
+    ]
+    reached = {line for line in map(int, lines.read_text().split()) if line > begin}
+    assert len(reached) > 50
+
+    def ends_at(line: int) -> None:
+        hook = directory / f"{line}.sh"
+        hook.write_text(AT_A_LINE.format(line=line, action=action))
+        # The first lines do not know of signals yet, and those of the clean-up of no other end.
+        assert life(hook) in (CODES[action], -signal.SIGTERM, 143), line
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(ends_at, sorted(reached)))
+
+
+def user_life(halts: Path, hook: Path) -> int:
+    """The exit code of an instance that lives through a kill, a request and SIGTERM.
+
+    Its shell reads `hook` first, which may end it before.
+    """
+    address = fresh_address()
+    environment = {"BASH_ENV": str(hook)}
+    arguments = ("--kernel", halts, "--user", address)
+    with runtime() as directory, instance(directory, *arguments, environment=environment) as up:
+        return lives(up, address)
+
+
+def bridge_life(halts: Path, hook: Path) -> int:
+    """The same on a bridge, which has forgotten the guest and its device in the end."""
+    with network() as net:
+        arguments = ("--kernel", halts, BRIDGE, "tap1")
+        environment = {"BASH_ENV": str(hook)}
+        with (
+            runtime() as directory,
+            instance(directory, *arguments, environment=environment, prefix=net.prefix) as up,
+        ):
+            code = lives(up, "10.77.0.9", net)
+        wait_until(lambda: net.devices == {"lo", BRIDGE}, "the device is gone")
+        wait_until(lambda: not net.ip("neigh"), "the guest is forgotten")
+        return code
+
+
+def lives(up: Instance, address: str, net: Network | None = None) -> int:
+    def boots(count: int) -> bool:
+        wait_until(lambda: len(up.boots) >= count or up.process.poll() is not None, "a boot")
+        return up.process.poll() is None
+
+    with suppress(psutil.NoSuchProcess):
+        if boots(1):
+            end(psutil.Process(up.boots[0]))
+            if boots(2):
+                if net is not None:
+                    mac = mac_of(psutil.Process(up.boots[1]))
+                    net.ip("neigh", "add", address, "lladdr", mac, "dev", BRIDGE, "nud", "stale")
+                put_request(up.runtime / "taskgen_run" / "requests", address)
+                if boots(3):
+                    up.process.terminate()
+    code = up.process.wait(PATIENCE)
+    for request in (up.runtime / "taskgen_run" / "requests").glob("*"):
+        request.unlink()
+    return code
+
+
+# ---- requests ----
+
+
+def put_request(directory: Path, host: str, port: int = 3001, since: object = None) -> Path:
+    """A request as a runner puts it, about the present boot if `since` tells no other instant."""
+    request = directory / f"{host}@{port}@{next(_numbers)}"
+    new = directory / f".{request.name}"
+    new.write_text(f"{requests.now() if since is None else since}\n")
+    return new.rename(request)
+
+
+_numbers = itertools.count()
+
+
+@needs_qemu
+def test_a_request_kills_the_instance_and_boots_the_next(halts: Path) -> None:
+    address = fresh_address()
+    arguments = ("--kernel", halts, "--user", address, "--port", "4001")
+    with runtime() as directory, instance(directory, *arguments) as up:
+        first = up.wait_for_boot()
+        request = put_request(directory / "taskgen_run" / "requests", address, 4001)
+        up.wait_for_boot(2)
+        assert not request.exists()
+        assert not first.is_running()
+        assert "a runner has asked for its end" in up.said
+
+
+@needs_qemu
+def test_a_request_for_another_is_left_alone(halts: Path) -> None:
+    one, other = fresh_address(), fresh_address()
+    with (
+        runtime() as directory,
+        instance(directory, "--kernel", halts, "--user", one) as up,
+    ):
+        up.wait_for_boot()
+        inbox = directory / "taskgen_run" / "requests"
+        left = [put_request(inbox, other), put_request(inbox, one, 3002), put_request(inbox, "")]
+        mine = put_request(inbox, one)
+        wait_until(lambda: not mine.exists(), "its own request is served")
+        assert [request.exists() for request in left] == [True, True, True]
+        for request in left:
+            request.unlink()
+
+
+@needs_qemu
+@pytest.mark.parametrize("since", ["5", "", "rubbish", "$(touch /tmp/x)", "-1", "9" * 30])
+def test_a_request_about_an_earlier_boot_is_taken_away(halts: Path, since: str) -> None:
+    address = fresh_address()
+    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
+        qemu = up.wait_for_boot()
+        request = put_request(directory / "taskgen_run" / "requests", address, since=since)
+        wait_until(lambda: not request.exists(), "it is taken away")
+        # Had it asked for a kill, this one would have found another instance.
+        assert len(up.boots) == 1
+        assert qemu.is_running()
+
+
+@needs_qemu
+def test_requests_that_no_runner_has_made_are_left_alone(halts: Path, tmp_path: Path) -> None:
+    address = fresh_address()
+    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
+        up.wait_for_boot()
+        inbox = directory / "taskgen_run" / "requests"
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.write_text(f"{requests.now()}\n")
+        strange = [inbox / f"{address}@3001@{name}" for name in ("link", "pipe", "directory")]
+        strange[0].symlink_to(elsewhere)
+        os.mkfifo(strange[1])
+        strange[2].mkdir()
+        mine = put_request(inbox, address, since=0)
+        wait_until(lambda: not mine.exists(), "its own request is served")
+        assert len(up.boots) == 1
+        assert elsewhere.exists()
+        for path in strange:
+            path.rmdir() if path.name.endswith("directory") else path.unlink()
+
+
+@needs_qemu
+def test_instances_side_by_side_are_killed_one_by_one(halts: Path) -> None:
+    addresses = [fresh_address() for _ in range(3)]
+    with runtime() as directory, ExitStack() as stack:
+        # Those that end first leave the files of the others.
+        ups = [
+            stack.enter_context(
+                instance(directory, "--kernel", halts, "--user", address, alone=False)
+            )
+            for address in addresses
+        ]
+        for up in ups:
+            up.wait_for_boot()
+        put_request(directory / "taskgen_run" / "requests", addresses[1])
+        ups[1].wait_for_boot(2)
+        assert [len(up.boots) for up in ups] == [1, 2, 1]
+        ups[0].process.send_signal(signal.SIGKILL)
+        ups[0].ends(-signal.SIGKILL)
+        end(ups[1].wait_for_boot(2))
+        ups[1].wait_for_boot(3)
+        assert [len(up.boots) for up in ups] == [1, 3, 1]
+        assert ups[2].wait_for_boot().is_running()
+
+
+@needs_qemu
+def test_two_runners_that_ask_for_the_same_boot_kill_it_once(
+    halts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = fresh_address()
+    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+        up.wait_for_boot()
+        since = requests.now()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: requests.ask_for_kill(address, 3001, since), range(8)))
+        up.wait_for_boot(2)
+        requests.ask_for_kill(address, 3001, since)
+        assert len(up.boots) == 2
+
+
+@needs_qemu
+@pytest.mark.parametrize("part", ["taskgen_run", "taskgen_run/requests"])
+@pytest.mark.parametrize("fault", ["link", "group", "foreign"])
+def test_a_directory_of_requests_of_others_is_refused(
+    halts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, fault: str
+) -> None:
+    if fault == "foreign" and os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    with runtime() as directory:
+        place = directory / part
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        if fault == "link":
+            (tmp_path / "elsewhere").mkdir(mode=0o700)
+            place.symlink_to(tmp_path / "elsewhere")
+        else:
+            place.mkdir(mode=0o700)
+            place.chmod(0o770 if fault == "group" else 0o700)
+            os.chown(place, NOBODY if fault == "foreign" else -1, -1)
+        said = refused(
+            *("--accel", "tcg", "--kernel", halts, "--user", fresh_address()),
+            environment={"XDG_RUNTIME_DIR": str(directory)},
+        )
+        assert said == (
+            f"'{place}' must be a directory of user {os.geteuid()} with mode 700, for nobody else; "
+            "remove it"
+        )
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+        with pytest.raises(InfrastructureError, match=f"'{place}' must be a directory of this"):
+            requests.requests_directory()
+
+
+@needs_qemu
+@needs_root
+def test_with_sudo_it_serves_the_requests_of_the_user(halts: Path) -> None:
+    address = fresh_address()
+    arguments = ("--kernel", halts, "--user", address)
+    sudo = {"SUDO_UID": str(NOBODY)}
+    with runtime(NOBODY) as directory, instance(directory, *arguments, environment=sudo) as up:
+        up.wait_for_boot()
+        assert (directory / "taskgen_run" / "requests").stat().st_uid == NOBODY
+        asked = subprocess.run(
+            [
+                *("setpriv", "--reuid", str(NOBODY), "--clear-groups", sys.executable, "-c"),
+                "from taskgen_run.requests import ask_for_kill, now\n"
+                f"ask_for_kill('{address}', 3001, now())",
+            ],
+            env={"XDG_RUNTIME_DIR": str(directory), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (asked.returncode, asked.stderr) == (0, "")
+        assert up.wait_for_boot(2).uids().effective == 0
+        own = Path("/run/user/0" if Path("/run/user/0").is_dir() else "/run", "taskgen_run")
+        assert up.monitor.is_relative_to(own)
+        put_request(own / "requests", address)
+        up.wait_for_boot(3)
+    wait_until(lambda: not list(own.glob(f"{address}.*")), "nothing is left")
