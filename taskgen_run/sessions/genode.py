@@ -123,8 +123,8 @@ class QemuSession(GenodeSession):
                     raise  # no machine, or only just the next one
                 if time.monotonic() >= deadline:
                     silent = TimeoutError(
-                        f"target {host}, port {port}: it takes connections, but has not answered "
-                        f"for {self._boot_timeout:g} s (session.boot_timeout)"
+                        f"target {host}, port {port}: it has not answered for "
+                        f"{self._boot_timeout:g} s (session.boot_timeout)"
                     )
                     raise self._blame(silent) from error
             patient *= 2
