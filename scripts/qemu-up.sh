@@ -119,9 +119,9 @@ for file in "$kernel" ${initrd:+"$initrd"}; do
 done
 if [ -n "$bridge" ]; then
     [ "$EUID" = 0 ] || fail "a bridge needs root; run this with sudo, or use --user ADDRESS"
-    [ -d "/sys/class/net/$bridge/bridge" ] ||
+    [ -n "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ] ||
         fail "'$bridge' must be a bridge; make one: ip link add $bridge type bridge"
-    [ ! -e "/sys/class/net/$tap" ] || fail "device '$tap' exists already; choose another name"
+    ! ip link show dev "$tap" >/dev/null 2>&1 || fail "device '$tap' exists already; choose another name"
 fi
 
 # ---- where runners put their requests ----
@@ -233,14 +233,14 @@ now() { # hundredths of a second since this machine was booted
     printf %s "$((10#${up/./}))"
 }
 
-exec {nothing}<> <(:) # a pipe that nobody writes to
-pause() { read -rt 0.1 -u "$nothing" || true; } # unlike sleep, it needs no process
+# A trap that exits in the middle of `read -t` makes bash 5.2 crash; a signal may end the sleep.
+pause() { sleep 0.1 || true; }
 
 start() { # COMMAND...
     # The kernel kills it when this script ends, however that does, unless it has ended before.
     # shellcheck disable=SC2016  # the variables of the shell in between
     setpriv --pdeathsig KILL -- sh -c '[ "$PPID" = "$0" ] && exec "$@"' "$$" "$@" \
-        </dev/null 2>"$work/errors" {nothing}<&- &
+        </dev/null 2>"$work/errors" &
     pid=$!
 }
 runs() { kill -0 "$pid" 2>/dev/null; }
@@ -303,7 +303,7 @@ boot() {
     say "$label: boots, process $pid, monitor $monitor"
     [ -n "$bridge" ] || return 0
     # QEMU makes its tap device when it starts, long before the guest needs it.
-    while runs && [ ! -e "/sys/class/net/$tap" ]; do
+    while runs && ! ip link show dev "$tap" >/dev/null 2>&1; do
         pause
     done
     # A bridge takes the lowest of its devices' addresses, and forgets its neighbours when it does.

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -286,6 +287,24 @@ def test_a_signal_leaves_nothing(halts: Path, signum: str, code: int) -> None:
             assert not qemu.is_running()
             assert left_in(directory) == ["taskgen_run", "taskgen_run/requests"]
         up.assert_nothing_left()
+
+
+@needs_qemu
+@needs_networks
+def test_a_signal_at_any_moment_is_obeyed(halts: Path) -> None:
+    with network() as net:
+
+        def ends_at(moment: int) -> int:
+            arguments = ("--kernel", halts, BRIDGE, f"tap{moment}")
+            with runtime() as directory, instance(directory, *arguments, prefix=net.prefix) as up:
+                up.wait_for_boot()
+                time.sleep(1 + 0.07 * moment)  # into another part of the loop
+                up.process.terminate()
+                return up.process.wait(PATIENCE)
+
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(ends_at, range(18))) == {143}
+        assert net.devices == {"lo", BRIDGE}
 
 
 @needs_qemu
