@@ -138,12 +138,11 @@ class Targets:
                 f"{self.bounds.restarts} restarts each; look at them, the same command continues"
             )
         if waited > self.bounds.available_timeout:
+            advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
             if not self._has_looked:
-                advice = f"only {self._asked} of {self.targets.count} were asked; give it more time"
-            elif self._last_problem:
-                advice = f"{self._last_problem}; see to it"
-            else:
-                advice = "start one"
+                advice += (
+                    f", or give it more time: {self._asked} of {self.targets.count} were asked"
+                )
             raise TargetError(
                 f"targets: no host of {self.targets} was available for "
                 f"{self.bounds.available_timeout:g} s (available_timeout); {advice}, the same "
