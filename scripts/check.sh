@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 venv=${VENV:-.venv}
-ours=(taskgen_run tests benchmarks workloads)
+ours=(taskgen_run tests benchmarks guest workloads)
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --editable '.[test]'
