@@ -298,6 +298,10 @@ case $console in
 esac
 
 boot() {
+    # A runtime directory is removed when its user logs out, and made again with the next login.
+    private "$own" "$EUID"
+    private "$own/requests" "$EUID"
+    mkdir -p "$work"
     start "${command[@]}"
     booted=$(now)
     say "$label: boots, process $pid, monitor $monitor"
@@ -354,7 +358,7 @@ while :; do
         else
             quick_ends=0
         fi
-        reason=$(sed -n "s/^$emulator: //p" "$work/errors" | tail -n 1)
+        reason=$(sed -n "s/^$emulator: //p" "$work/errors" 2>/dev/null | tail -n 1) || reason=
         [[ $reason != *'host forwarding'* ]] ||
             reason+="; $address must be an address of this machine, and its port $port free"
         ((quick_ends < 3)) ||

@@ -30,7 +30,13 @@ class KnownHost:
     failures_in_a_row: int = 0
     not_before: float = 0.0  # on the monotonic clock
     aside: bool = False
+    has_refused: bool = False  # when a session was last made
 
     @property
     def may_be_asked(self) -> bool:
         return not (self.busy or self.aside or self.not_before > time.monotonic())
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a session is being made, or was, that may be had: its host may just boot."""
+        return self.busy and not self.has_refused

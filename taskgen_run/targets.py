@@ -129,8 +129,10 @@ class Targets:
         """Raise TargetError when nobody is there, or comes, to do the work."""
         with self._mutex:
             aside = sum(host.aside for host in self._hosts.values())
+            awaited = any(host.is_awaited for host in self._hosts.values())
             waited = time.monotonic() - self._alive_at
-        if self._work.hosts or self._reports:  # somebody is there, or was until just now
+        # Somebody is there, takes connections and may be booting, or was there until just now.
+        if self._work.hosts or awaited or self._reports:
             return
         if aside == self.targets.count:
             raise TargetError(
@@ -271,8 +273,10 @@ class Targets:
                 return None
             self._work.again(first)
             if isinstance(problem, SilentError):
+                self._alive_at = time.monotonic()  # from now on its next instance boots
                 self._restart_later(host, known, problem)
             else:
+                known.has_refused = True
                 self._tell_unusable(host, one_line(problem))
                 self._rest(known)
             return None
@@ -295,6 +299,7 @@ class Targets:
     def _drive(self, session: AbstractSession, host: str, known: KnownHost, first: Try) -> None:
         item: Try | None = first
         self._work.join(host)
+        known.has_refused = False
         self._last_problem = ""
         try:
             while item is not None:

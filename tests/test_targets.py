@@ -294,6 +294,14 @@ def test_a_host_whose_machine_is_killed_for_its_silence_has_failed(world: World)
     assert {host for host, _ in monitor.finished.values()} == {"127.7.0.2"}
 
 
+def test_a_host_that_is_silent_for_longer_than_hosts_are_waited_for(world: World) -> None:
+    world.silent = {"127.7.0.1": 2}
+    world.connect_seconds = {"127.7.0.1": 1.0}
+    monitor = _run(1, targets="127.7.0.1", available_timeout=0.6)
+    assert monitor.finished == {0: ("127.7.0.1", 0)}
+    assert len(monitor.host_failures) == 2
+
+
 def test_when_all_hosts_are_put_aside_the_run_ends(world: World) -> None:
     world.failing = {"127.7.0.1": 10**6}
     with pytest.raises(TargetError, match=r"all 1 hosts of 127\.7\.0\.1 were put aside"):

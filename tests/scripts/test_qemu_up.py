@@ -451,6 +451,18 @@ def test_a_request_kills_the_instance_and_boots_the_next(halts: Path) -> None:
 
 
 @needs_qemu
+def test_it_boots_again_when_its_files_have_been_removed(halts: Path) -> None:
+    address = fresh_address()
+    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
+        first = up.wait_for_boot()
+        shutil.rmtree(directory / "taskgen_run")
+        end(first)
+        up.wait_for_boot(2)
+        put_request(directory / "taskgen_run" / "requests", address)
+        up.wait_for_boot(3)
+
+
+@needs_qemu
 def test_a_request_for_another_is_left_alone(halts: Path) -> None:
     one, other = fresh_address(), fresh_address()
     with (
