@@ -237,6 +237,7 @@ now() { # hundredths of a second since this machine was booted
 pause() { sleep 0.1 || true; }
 
 start() { # COMMAND...
+    : >"$work/errors" # there even if the process is killed before it is QEMU
     # The kernel kills it when this script ends, however that does, unless it has ended before.
     # shellcheck disable=SC2016  # the variables of the shell in between
     setpriv --pdeathsig KILL -- sh -c '[ "$PPID" = "$0" ] && exec "$@"' "$$" "$@" \

@@ -468,6 +468,7 @@ def lives(up: Instance, address: str, net: Network | None = None) -> int:
                 if boots(3):
                     up.process.terminate()
     code = up.process.wait(PATIENCE)
+    print(code, up.said)  # which is shown if the test fails
     for request in (up.runtime / "taskgen_run" / "requests").glob("*"):
         request.unlink()
     return code
