@@ -202,7 +202,7 @@ finish() {
     trap '' INT TERM HUP
     end_instance
     exec {lifeline}>&-
-    wait "$cleaner"
+    wait "$cleaner" || true
 }
 
 # What SIGKILL would leave is cleared by a process of its own. It waits for the end of its input:
@@ -216,7 +216,7 @@ exec {lifeline}> >(
         [ -n "$2" ] || exit 0
         for known in $(ip neigh show dev "$2" | grep -F " $3 " | cut -d " " -f 1); do
             ip neigh del "$known" dev "$2"
-        done' cleaner "$work" "$bridge" "$mac"
+        done 2>/dev/null' cleaner "$work" "$bridge" "$mac"
 )
 cleaner=$!
 trap finish EXIT
@@ -237,6 +237,7 @@ now() { # hundredths of a second since this machine was booted
 pause() { sleep 0.1 || true; }
 
 start() { # COMMAND...
+    : >"$work/errors" # there even if the process is killed before it is QEMU
     # The kernel kills it when this script ends, however that does, unless it has ended before.
     # shellcheck disable=SC2016  # the variables of the shell in between
     setpriv --pdeathsig KILL -- sh -c '[ "$PPID" = "$0" ] && exec "$@"' "$$" "$@" \

@@ -44,6 +44,22 @@ def kernel(directory: Path, *, dies: bool = False) -> Path:
     return path
 
 
+def arm_kernel(directory: Path) -> Path:
+    """An ELF image for Arm, version 5 of the ABI, that does nothing."""
+    load_at, size_of_headers = 0x70010000, 52 + 32
+    machine, executable, loadable, readable = 40, 2, 1, 5
+    header = struct.pack(
+        "<4s12B2H5I6H",
+        *(b"\x7fELF", 1, 1, 1, *bytes(9), executable, machine, 1, load_at, 52, 0, 0x5000400),
+        *(52, 32, 1, 0, 0, 0),
+    )
+    halts = struct.pack("<I", 0xEAFFFFFE)  # b .
+    segment = (loadable, size_of_headers, load_at, load_at, len(halts), len(halts), readable, 4)
+    path = directory / "image.elf"
+    path.write_bytes(header + struct.pack("<8I", *segment) + halts)
+    return path
+
+
 @contextmanager
 def runtime(owner: int = -1) -> Iterator[Path]:
     """A runtime directory, of a user, whose path is short enough for a socket."""

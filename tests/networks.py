@@ -104,9 +104,20 @@ def dhcp(of: Network, directory: Path, first: str, last: str) -> Iterator[None]:
 
 
 def mac_of(qemu: psutil.Process) -> str:
-    """The MAC address that QEMU was told to give to its guest."""
-    (mac,) = re.findall(r"mac(?:addr)?=([0-9a-f:]{17})", " ".join(qemu.cmdline()))
-    return str(mac)
+    """The MAC address that QEMU was told to give to its guest.
+
+    Raises psutil.NoSuchProcess if it ends, or does not become a QEMU.
+    """
+    found: list[str] = []
+
+    def is_told() -> bool:
+        found[:] = re.findall(r"mac(?:addr)?=([0-9a-f:]{17})", " ".join(qemu.cmdline()))
+        return bool(found) or not qemu.is_running()
+
+    wait_until(is_told, "QEMU is started")
+    if not found:
+        raise psutil.NoSuchProcess(qemu.pid)
+    return found[0]
 
 
 def _run(*command: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from agents import PATIENCE, ROOT, fresh_address, wait_until
 from instances import (
     SCRIPT,
     Instance,
+    arm_kernel,
     end,
     instance,
     kernel,
@@ -28,12 +30,13 @@ from instances import (
     needs_root,
     runtime,
 )
-from networks import BRIDGE, Network, mac_of, needs_networks, network
+from networks import BRIDGE, Network, mac_of, needs_dhcp, needs_networks, network
 
 from taskgen_run import requests
 from taskgen_run.errors import InfrastructureError
 
 NOBODY = 65534
+DOCUMENTATION = (ROOT / "docs" / "qemu.md").read_text(encoding="utf-8")
 SHELL_SCRIPTS = ("scripts/qemu-up.sh", "scripts/check.sh", "guest/init", "guest/lease", ".ci/run")
 
 
@@ -140,6 +143,37 @@ def test_missing_tools_are_named_with_their_packages(tmp_path: Path) -> None:
         said + "qemu-system-arm util-linux"
     )
     assert refused("br1", "tap1", environment=path).endswith("util-linux iproute2")
+
+
+def test_the_documentation_names_options_that_there_are() -> None:
+    told = set(re.findall(r"--([a-z]+)", run("--help").stdout))
+    named = set(re.findall(r"qemu-up\.sh .*?(?:\n|$)", DOCUMENTATION))
+    assert {option for line in named for option in re.findall(r"--([a-z]+)", line)} <= told
+
+
+@needs_networks
+@needs_dhcp
+def test_the_documentation_sets_up_a_bridge(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```sh\n(sudo ip link add .*?)```", DOCUMENTATION, re.DOTALL)
+    own = f"--pid-file={tmp_path}/pid --dhcp-leasefile={tmp_path}/leases"
+    commands = block.replace("sudo ", "").replace("dnsmasq ", f"dnsmasq {own} ")
+    try:
+        done = subprocess.run(
+            [
+                "unshare",
+                "--net",
+                "sh",
+                "-ec",
+                f"{commands}\nip -d link show dev netbr1 type bridge",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "52:54:00:77:00:01" in done.stdout
+    finally:
+        end(psutil.Process(int((tmp_path / "pid").read_text())))
 
 
 def test_help_names_every_option() -> None:
@@ -260,7 +294,10 @@ def test_the_console_of_every_boot_is_kept(halts: Path, tmp_path: Path, where: s
     with runtime() as directory, instance(directory, *arguments) as up:
 
         def told() -> int:
-            text = up.said if where == "-" else Path(place).read_text()
+            if where == "-":
+                text = up.said
+            else:
+                text = Path(place).read_text() if Path(place).exists() else ""
             return text.splitlines().count("H")
 
         first = up.wait_for_boot()
@@ -268,6 +305,19 @@ def test_the_console_of_every_boot_is_kept(halts: Path, tmp_path: Path, where: s
         end(first)
         up.wait_for_boot(2)
         wait_until(lambda: told() == 2, "the console has both boots")
+
+
+@needs_qemu
+@pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="qemu-system-arm is not installed")
+def test_the_board_of_a_genode_image_starts(tmp_path: Path) -> None:
+    (line,) = re.findall(
+        r"^scripts/qemu-up.sh (.* realview-pbx-a9 .*)$", DOCUMENTATION, re.MULTILINE
+    )
+    arguments = line.replace("image.elf", str(arm_kernel(tmp_path)))
+    arguments = re.sub(r"(?<=--user )\S+", fresh_address(), arguments)
+    with runtime() as directory, instance(directory, *arguments.split()) as up:
+        qemu = up.wait_for_boot()
+        assert "nic,model=lan9118" in " ".join(qemu.cmdline())
 
 
 # ---- nothing is left ----
@@ -418,6 +468,7 @@ def lives(up: Instance, address: str, net: Network | None = None) -> int:
                 if boots(3):
                     up.process.terminate()
     code = up.process.wait(PATIENCE)
+    print(code, up.said)  # which is shown if the test fails
     for request in (up.runtime / "taskgen_run" / "requests").glob("*"):
         request.unlink()
     return code
