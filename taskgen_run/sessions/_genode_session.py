@@ -281,11 +281,13 @@ class GenodeSession(AbstractSession):
                 self._stop()
             elif not jobs.exhausted:
                 return
-        if (
-            jobs.exhausted
-            or not (jobs.running or self._unanswered)
-            or (self._stop_by is not None and now >= self._stop_by)
-        ):
+        late = self._stop_by is not None and now >= self._stop_by
+        if late and self._unanswered and not jobs.exhausted:
+            raise TimeoutError(
+                f"{self._connection.peer}: frozen: it has not answered GET_LIVE after STOP for "
+                f"{self._options.reply_timeout} s (session.reply_timeout)"
+            )
+        if jobs.exhausted or not (jobs.running or self._unanswered) or late:
             self._jobs = None
             instants = (jobs.stopped_ns, jobs.last_ns)
             taskset.horizon_ns = next((t for t in instants if t is not None), None)

@@ -45,6 +45,7 @@ from taskgen_run.taskloader.protocol import (
     GetLive,
     GoSend,
     Live,
+    LiveTask,
     Optimize,
     Profile,
     ProtocolError,
@@ -52,6 +53,7 @@ from taskgen_run.taskloader.protocol import (
     SendBinaries,
     SendDescs,
     Start,
+    Stop,
     encode,
 )
 from taskgen_run.taskset import TaskSet
@@ -186,6 +188,27 @@ def test_a_target_that_freezes_when_it_is_stopped(tmp_path: Path) -> None:
         with pytest.raises(TargetError, match="frozen"):
             finish(session, taskset)
         assert taskset.horizon_ns == 1_000_000
+
+
+def test_a_target_that_freezes_between_two_answers(tmp_path: Path) -> None:
+    """The first answer is to a question from before STOP."""
+    script = [
+        *started(),
+        push(event("START", 0, 1)),
+        KnowNoLive(),
+        *(Expect(GetLive), Expect(Stop), Expect(GetLive)),
+        *(Send(Live((LiveTask(0, {}),))), Hang()),
+    ]
+    with (
+        FakeTarget(script) as target,
+        session_on(target, tmp_path, event_timeout=0.1, reply_timeout=1) as session,
+    ):
+        session.start(taskset := periodic())
+        for _ in range(4):
+            session.run(taskset)
+        session.stop()
+        with pytest.raises(TargetError, match="frozen: it has not answered GET_LIVE after STOP"):
+            finish(session, taskset)
 
 
 def test_a_target_that_takes_nothing(tmp_path: Path) -> None:
