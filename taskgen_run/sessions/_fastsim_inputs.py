@@ -1,0 +1,185 @@
+"""What a fast simulation is made of: options and tasks, checked, and as arrays.
+
+Nothing here needs numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskgen_run.errors import ConfigurationError, unknown_name
+from taskgen_run.sessions.horizon import releases_ns
+from taskgen_run.simulator import layout
+from taskgen_run.task import Attribute, Kind, Task, require, to_ns
+from taskgen_run.taskset import TaskSet
+
+VERY_LATE_NS = 2**52
+"""The relative deadline of a job without one, and the longest simulation: about 52 days."""
+
+MOST_CPUS = 1024
+
+MOST_JOBS = 10**7
+"""Of one simulation: its jobs are in memory."""
+
+SCHEDULERS = {
+    "RM": layout.RM,
+    "DM": layout.FP,
+    "FP": layout.FP,
+    "EDF": layout.EDF,
+    "P_RM": layout.RM_MONO,
+    "P_EDF": layout.EDF_MONO,
+}
+
+COSTS = (
+    "schedule_overhead_ms",
+    "activate_overhead_ms",
+    "terminate_overhead_ms",
+    "context_save_ms",
+    "context_load_ms",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of FastSimSession, as `conf/session/fastsim.yaml` explains them."""
+
+    scheduler: str
+    cpus: int
+    packing: str
+    duration_ms: float | str
+    duration_cap_ms: float
+    on_miss: str
+    schedule_overhead_ms: float
+    activate_overhead_ms: float
+    terminate_overhead_ms: float
+    context_save_ms: float
+    context_load_ms: float
+    trace: bool
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether each task has one processor for all of its jobs."""
+        return self.scheduler.startswith("P_")
+
+
+def check_options(options: Options) -> None:
+    """Check the values. Raises ConfigurationError, with the name of the option."""
+    if options.scheduler not in SCHEDULERS:
+        unknown = unknown_name("scheduler", options.scheduler, SCHEDULERS)
+        raise ConfigurationError(
+            f"session.scheduler: {unknown}; session=simso has all schedulers of SimSo"
+        )
+    if not 1 <= options.cpus <= MOST_CPUS:
+        bound = "≥ 1" if options.cpus < 1 else f"≤ {MOST_CPUS}"
+        raise ConfigurationError(f"session.cpus must be {bound}, got {options.cpus}")
+    if isinstance(options.duration_ms, str):
+        if options.duration_ms != "auto":
+            raise ConfigurationError(
+                f"session.duration_ms must be a number of ms or auto, got {options.duration_ms!r}"
+            )
+    else:
+        _check_duration("duration_ms", options.duration_ms)
+    _check_duration("duration_cap_ms", options.duration_cap_ms)
+    known = {
+        "on_miss": ("continue", "abort", "skip-next"),
+        "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
+    }
+    for name, values in known.items():
+        value = getattr(options, name)
+        if value not in values:
+            raise ConfigurationError(f"session.{name}: {unknown_name('value', value, values)}")
+    if options.packing != "simso" and not options.partitioned:
+        raise ConfigurationError(
+            f"session.packing must be simso unless session.scheduler is P_RM or P_EDF, got "
+            f"{options.packing} with {options.scheduler}"
+        )
+    for name in COSTS:
+        problem = Attribute(Kind.MS).problem(getattr(options, name))
+        if problem:
+            raise ConfigurationError(f"session.{name} {problem}")
+
+
+def _check_duration(name: str, value: float) -> None:
+    problem = Attribute(Kind.MS).problem(value)
+    if problem is None and not 0 < to_ns(value) <= VERY_LATE_NS:
+        problem = f"must be > 0 ms and ≤ {VERY_LATE_NS // 10**6} ms, got {value}"
+    if problem:
+        raise ConfigurationError(f"session.{name} {problem}")
+
+
+def check_tasks(taskset: TaskSet, options: Options) -> None:
+    """Check that every task has what a simulation with `options` needs.
+
+    Raises ConfigurationError, naming the task.
+    """
+    for position, task in enumerate(taskset):
+        if "executiontime" not in task:
+            require(task, "executiontime", taskset.place(position), "for a simulation")
+        if options.scheduler == "FP" and "priority" not in task:
+            require(task, "priority", taskset.place(position), "for session.scheduler=FP")
+
+
+def check_job_count(taskset: TaskSet, horizon_ns: int) -> None:
+    """Raise ConfigurationError for more than `MOST_JOBS` releases before the horizon."""
+    jobs = sum(_count(releases_ns(task, horizon_ns)) for task in taskset)
+    if jobs > MOST_JOBS:
+        raise ConfigurationError(
+            f"task set {taskset.name!r}: must release at most {MOST_JOBS} jobs in "
+            f"{horizon_ns / 10**6:g} ms, got {jobs}; set a shorter session.duration_ms or "
+            "session.duration_cap_ms"
+        )
+
+
+def _count(releases: range) -> int:
+    """Its length, which may be too large for len."""
+    return max(0, -((releases.start - releases.stop) // releases.step))
+
+
+def task_table(
+    tasksets: Sequence[TaskSet], horizons: Sequence[int], options: Options
+) -> NDArray[Any]:
+    """The tasks of all task sets as `layout.TASK_INPUT`, one after the other.
+
+    A task without a deadline has `VERY_LATE_NS`.
+    """
+    rows = [
+        (
+            task.offset_ns,
+            task.period_ns,
+            _count(releases_ns(task, horizon)),
+            deadline,
+            _kill_after(task, deadline, options),
+            task.executiontime_ns or 0,
+            _key(task, deadline, options),
+        )
+        for taskset, horizon in zip(tasksets, horizons, strict=True)
+        for task in taskset
+        for deadline in (task.deadline_ns or VERY_LATE_NS,)
+    ]
+    table = np.zeros(len(rows), layout.TASK_INPUT)
+    for name, column in zip(table.dtype.names or (), zip(*rows, strict=True), strict=False):
+        table[name] = column
+    table["row"] = np.cumsum(table["count"]) - table["count"]
+    return table
+
+
+def _kill_after(task: Task, deadline: int, options: Options) -> int:
+    """When a job is killed, in ns after its release: critical time, or deadline with abort."""
+    critical = task.criticaltime_ns or layout.INFINITY
+    missed = layout.INFINITY
+    if options.on_miss == "abort" and deadline != VERY_LATE_NS:
+        missed = deadline
+    first = min(critical, missed)
+    return layout.NONE if first == layout.INFINITY else first
+
+
+def _key(task: Task, deadline: int, options: Options) -> int:
+    if options.scheduler == "FP":
+        return int(task["priority"])
+    time = deadline if options.scheduler == "DM" else task.period_ns
+    return int(layout.INFINITY) if time in (0, VERY_LATE_NS) else time

@@ -1,0 +1,46 @@
+"""How the simulator is compiled: without the interpreter's lock, and once for each machine.
+
+Numba keeps compiled code by the file of a function alone, and would not notice that a function
+that it calls has changed. So only what is called from outside is kept, in a directory named by
+the content of all files of this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function that compiled functions call."""
+    result: Function = numba.njit(nogil=True)(function)
+    return result
+
+
+def kept(function: Function) -> Function:
+    """Compile a function that is called from outside, and keep its code on disk."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(cache_directory())
+    try:
+        result: Function = numba.njit(nogil=True, cache=True)(function)
+    finally:
+        config.CACHE_DIR = before
+    return result
+
+
+def cache_directory() -> Path:
+    """Where compiled code is kept: below NUMBA_CACHE_DIR, XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    parent = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "taskgen_run")
+    digest = hashlib.sha256(numba.__version__.encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return parent / digest.hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""The ready list of a scheduler, as a heap by key and order of insertion.
+
+SimSo's is a list, of which `min` takes the first of the smallest; a job may be in it twice.
+Removing takes the first entry of a job, which among its entries is also the first to come up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.layout import FULL, NONE
+
+
+@compiled
+def push_ready(w: Any, key: int, seq: int, job: int) -> None:
+    """Add an entry; entries are ordered by `key` and `seq`."""
+    clock, heap = w.clock[0], w.ready
+    place = clock.ready
+    if place >= heap.size:
+        clock.status = FULL
+        return
+    clock.ready = place + 1
+    w.jobs[job].listed += 1
+    while place > 0:
+        parent = (place - 1) >> 1
+        above = heap[parent]
+        if above.key < key or (above.key == key and above.seq < seq):
+            break
+        heap[place].key = above.key
+        heap[place].seq = above.seq
+        heap[place].job = above.job
+        place = parent
+    heap[place].key = key
+    heap[place].seq = seq
+    heap[place].job = job
+
+
+@compiled
+def append_ready(w: Any, key: int, job: int) -> None:
+    """Add a job at the tail of those with the same key."""
+    clock = w.clock[0]
+    clock.ready_seq += 1
+    push_ready(w, key, clock.ready_seq, job)
+
+
+@compiled
+def remove_ready(w: Any, job: int) -> bool:
+    """Remove the first entry of a job; whether there was one."""
+    record = w.jobs[job]
+    if record.listed == 0:
+        return False
+    record.listed -= 1
+    record.unlisted += 1
+    return True
+
+
+@compiled
+def first_ready(w: Any) -> int:
+    """The job of the first entry; none when there is none."""
+    clock = w.clock[0]
+    while clock.ready > 0:
+        job = w.ready[0].job
+        record = w.jobs[job]
+        if record.unlisted == 0:
+            return int(job)
+        record.unlisted -= 1
+        _drop(w)
+    return NONE
+
+
+@compiled
+def pop_ready(w: Any) -> None:
+    """Remove the first entry."""
+    w.jobs[w.ready[0].job].listed -= 1
+    _drop(w)
+
+
+@compiled
+def _drop(w: Any) -> None:
+    clock, heap = w.clock[0], w.ready
+    clock.ready -= 1
+    size = clock.ready
+    if size == 0:
+        return
+    key, seq, job = heap[size].key, heap[size].seq, heap[size].job
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size:
+            left, right = heap[child], heap[child + 1]
+            if right.key < left.key or (right.key == left.key and right.seq < left.seq):
+                child += 1
+        below = heap[child]
+        if key < below.key or (key == below.key and seq < below.seq):
+            break
+        heap[place].key = below.key
+        heap[place].seq = below.seq
+        heap[place].job = below.job
+        place = child
+    heap[place].key = key
+    heap[place].seq = seq
+    heap[place].job = job
