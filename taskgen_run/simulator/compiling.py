@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def compiled(function: Function) -> Function:
     """Compile a function that compiled functions call."""
-    result: Function = numba.njit(nogil=True)(function)
+    result: Function = numba.njit(nogil=True, _nrt=False, forceinline=True)(function)
     return result
 
 

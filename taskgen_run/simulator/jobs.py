@@ -95,7 +95,17 @@ def _release(w: Any, task: int) -> None:
 
 @compiled
 def _is_late(w: Any, job: int) -> bool:
-    return bool(w.jobs[job].deadline <= w.clock[0].now)
+    record, now = w.jobs[job], w.clock[0].now
+    return bool(record.deadline <= now and not _ends_now(w, job))
+
+
+@compiled
+def _ends_now(w: Any, job: int) -> bool:
+    """Whether a job executes and its work is done at this instant."""
+    record = w.jobs[job]
+    return bool(
+        record.since != NONE and record.executed + w.clock[0].now - record.since >= record.wcet
+    )
 
 
 @compiled
@@ -164,7 +174,7 @@ def kill(w: Any, job: int) -> None:
     now = w.clock[0].now
     if record.end != NONE:
         return
-    if record.since != NONE and record.executed + now - record.since >= record.wcet:
+    if _ends_now(w, job):
         return
     record.seq = 0
     record.next_time = NONE
@@ -194,11 +204,7 @@ def close(w: Any, job: int) -> None:
     """End the record of a job at the horizon, which is now."""
     record = w.jobs[job]
     now = w.clock[0].now
-    finished = (
-        record.since != NONE
-        and record.next_time == now
-        and record.executed + now - record.since >= record.wcet
-    )
+    finished = record.next_time == now and _ends_now(w, job)
     end_stretch(w, job)
     note_loss(w, job)
     kill_after = w.inputs[record.task].kill_after
