@@ -42,12 +42,14 @@ def run_batch(
     costs: Costs = FREE,
     skip_next: bool = False,
     trace: bool = False,
+    general: bool = False,
 ) -> tuple[Rows, NDArray[Any]]:
     """Simulate each of `parts` (`layout.PART`) with its share of `tasks` (`layout.TASK_INPUT`).
 
     The results of a task's jobs are in the rows from its `row` on, of `count` rows in all; those
     of tasks that are in no part are UNFINISHED. The segments (`layout.SEGMENT`) are ordered by row and time, and empty
-    unless asked for.
+    unless asked for. With `general`, all goes through the event list, also that for which there
+    is a shorter way.
     """
     rows = Rows(
         start=np.full(count, NONE, np.int64),
@@ -70,7 +72,7 @@ def run_batch(
     while done < len(parts):
         machine = _machine(tasks, parts[done:], clock, room)
         found = np.empty(2 * machine.segments.size if trace else 0, layout.SEGMENT)
-        ended, filled = run_parts(machine, tasks, parts, done, rows, found)
+        ended, filled = run_parts(machine, tasks, parts, done, rows, found, general)
         segments.append(found[:filled])
         if clock[0]["status"] == FULL:
             room = 2 * room if ended == done else room
@@ -92,13 +94,15 @@ def _machine(tasks: NDArray[Any], parts: NDArray[Any], clock: NDArray[Any], room
         clock=clock,
         inputs=tasks,
         tasks=np.empty(most, layout.TASK_STATE),
+        heads=np.empty(most, layout.HEAD),
         jobs=np.empty(jobs, layout.JOB_STATE),
         cpus=np.empty(cpus, layout.CPU_STATE),
         events=np.empty(room * (3 * most + 3 * cpus + 64), layout.EVENT),
         fifo=np.empty(_power_of_two(room * (4 * most + 4 * cpus + 64)), layout.POSTED),
         ready=np.empty(room * (2 * most + 2 * cpus + 16), layout.READY),
         notes=np.empty((cpus, waits), np.int64),
-        waiting=np.empty(cpus + 1, np.int64),
+        waiting=np.empty(2 * most + cpus + 16, np.int64),
+        starting=np.empty(most + 1, np.int64),
         segments=np.empty(room * (4 * jobs + 64) if clock[0]["tracing"] else 0, layout.SEGMENT),
     )
 

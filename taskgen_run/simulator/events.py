@@ -27,12 +27,13 @@ def post(w: Any, kind: int, subject: int, delay: int) -> int:
         if tail + 1 - clock.fifo_head >= fifo.size:
             clock.status = FULL
     else:
-        _push(w, clock.now + delay, clock.seq, code)
+        push_event(w, clock.now + delay, clock.seq, code)
     return clock.seq
 
 
 @compiled
-def _push(w: Any, time: int, seq: int, code: int) -> None:
+def push_event(w: Any, time: int, seq: int, code: int) -> None:
+    """Add an event to the heap."""
     clock, heap = w.clock[0], w.events
     place = clock.events
     if place >= heap.size:
@@ -61,7 +62,13 @@ def pop_event(w: Any) -> None:
     size = clock.events
     if size == 0:
         return
-    time, seq, code = heap[size].time, heap[size].seq, heap[size].code
+    replace_event(w, heap[size].time, heap[size].seq, heap[size].code)
+
+
+@compiled
+def replace_event(w: Any, time: int, seq: int, code: int) -> None:
+    """Put another event in the place of the first of the heap."""
+    size, heap = w.clock[0].events, w.events
     place = 0
     while True:
         child = 2 * place + 1

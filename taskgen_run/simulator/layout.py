@@ -52,8 +52,8 @@ CLOCK = np.dtype(
             "fifo_tail",
             "waiting",
             "ready",
-            "ready_live",
             "ready_seq",
+            "timers",
             "segments",
             "tracing",
             "skipping",
@@ -63,10 +63,11 @@ CLOCK = np.dtype(
             "context_save",
             "context_load",
         )
-    ]
+    ],
+    align=True,
 )
 """The one record of what a simulation is at. `events`, `waiting`, `ready` and `segments` count the
-entries of the arrays of that name; `ready_live` leaves out what was removed from the middle."""
+entries of the arrays of that name, `timers` those of `starting`."""
 
 TASK_INPUT = np.dtype(
     [
@@ -77,7 +78,9 @@ TASK_INPUT = np.dtype(
 """A task: `count` releases, from `offset` on every `period`. `deadline` is relative, as schedulers
 read it; `key` orders static priorities, the smallest first. `row` is where its jobs' results go."""
 
-PART = np.dtype([(name, np.int64) for name in ("first", "last", "cpus", "cpu", "horizon")])
+PART = np.dtype(
+    [(name, np.int64) for name in ("first", "last", "cpus", "cpu", "horizon")], align=True
+)
 """A simulation: tasks from `first` to before `last`, on `cpus` processors numbered from `cpu`."""
 
 TASK_STATE = np.dtype(
@@ -124,13 +127,36 @@ JOB_STATE = np.dtype(
             "announced",
             "aborted",
             "skipped",
-            "pad0",
-            "pad1",
         )
-    ]
+    ],
+    align=True,
 )
 """`since` is when the job was last given the processor; `executed` is the time before that. It is
 `listed` so many times as ready, and `unlisted` entries of it are to be passed over."""
+
+HEAD = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "number",
+            "created",
+            "next_release",
+            "release",
+            "deadline",
+            "left",
+            "since",
+            "start",
+            "last_stop",
+            "preemptions",
+            "last_segment",
+            "key",
+            "seq",
+        )
+    ],
+    align=True,
+)
+"""A task on a processor of its own simulation, and the first of its jobs that has not ended, job
+`number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`."""
 
 CPU_STATE = np.dtype(
     [
@@ -149,14 +175,15 @@ CPU_STATE = np.dtype(
             "notes",
             "preempts",
         )
-    ]
+    ],
+    align=True,
 )
 """`notes` counts what waits that is no RESCHED, `preempts` the PREEMPTs."""
 
-EVENT = np.dtype([("time", np.int64), ("seq", np.int64), ("code", np.int64)])
-POSTED = np.dtype([("code", np.int64), ("seq", np.int64)])
-READY = np.dtype([("key", np.int64), ("seq", np.int64), ("job", np.int64)])
-SEGMENT = np.dtype([("job", np.int64), ("cpu", np.int64), ("start", np.int64), ("end", np.int64)])
+EVENT = np.dtype([(name, np.int64) for name in ("time", "seq", "code")], align=True)
+POSTED = np.dtype([(name, np.int64) for name in ("code", "seq")], align=True)
+READY = np.dtype([(name, np.int64) for name in ("key", "seq", "job")], align=True)
+SEGMENT = np.dtype([(name, np.int64) for name in ("job", "cpu", "start", "end")], align=True)
 
 
 class Rows(NamedTuple):
@@ -175,6 +202,7 @@ class Machine(NamedTuple):
     clock: Any
     inputs: Any
     tasks: Any
+    heads: Any
     jobs: Any
     cpus: Any
     events: Any
@@ -182,4 +210,5 @@ class Machine(NamedTuple):
     ready: Any
     notes: Any
     waiting: Any
+    starting: Any
     segments: Any

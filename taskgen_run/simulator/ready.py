@@ -14,14 +14,20 @@ from taskgen_run.simulator.layout import FULL, NONE
 
 @compiled
 def push_ready(w: Any, key: int, seq: int, job: int) -> None:
-    """Add an entry; entries are ordered by `key` and `seq`."""
+    """Add an entry for a job; entries are ordered by `key` and `seq`."""
+    w.jobs[job].listed += 1
+    push_entry(w, key, seq, job)
+
+
+@compiled
+def push_entry(w: Any, key: int, seq: int, job: int) -> None:
+    """Add an entry, and count it nowhere."""
     clock, heap = w.clock[0], w.ready
     place = clock.ready
     if place >= heap.size:
         clock.status = FULL
         return
     clock.ready = place + 1
-    w.jobs[job].listed += 1
     while place > 0:
         parent = (place - 1) >> 1
         above = heap[parent]
@@ -65,7 +71,7 @@ def first_ready(w: Any) -> int:
         if record.unlisted == 0:
             return int(job)
         record.unlisted -= 1
-        _drop(w)
+        drop_first(w)
     return NONE
 
 
@@ -73,11 +79,12 @@ def first_ready(w: Any) -> int:
 def pop_ready(w: Any) -> None:
     """Remove the first entry."""
     w.jobs[w.ready[0].job].listed -= 1
-    _drop(w)
+    drop_first(w)
 
 
 @compiled
-def _drop(w: Any) -> None:
+def drop_first(w: Any) -> None:
+    """Remove the first entry, and count it nowhere."""
     clock, heap = w.clock[0], w.ready
     clock.ready -= 1
     size = clock.ready

@@ -18,15 +18,17 @@ from taskgen_run.simulator.layout import (
     Machine,
 )
 from taskgen_run.simulator.loop import simulate
+from taskgen_run.simulator.uniprocessor import simulate_one
 
 
 @kept
 def run_parts(
-    w: Any, inputs: Any, parts: Any, first: int, rows: Any, found: Any
+    w: Any, inputs: Any, parts: Any, first: int, rows: Any, found: Any, general: bool
 ) -> tuple[int, int]:
     """Simulate `parts` from number `first` on; how many are done then, and segments in `found`.
 
-    It ends early, with a status in the clock, at one for which the memory does not suffice.
+    With `general`, also those go through the event list for which there is a shorter way. It ends
+    early, with a status in the clock, at one for which the memory does not suffice.
     """
     filled = 0
     clock = w.clock[0]
@@ -37,6 +39,7 @@ def run_parts(
             w.clock,
             inputs[part.first : part.last],
             w.tasks,
+            w.heads,
             w.jobs,
             w.cpus,
             w.events,
@@ -44,26 +47,44 @@ def run_parts(
             w.ready,
             w.notes,
             w.waiting,
+            w.starting,
             w.segments,
         )
         clock.horizon = part.horizon
         clock.tasks = part.last - part.first
         clock.cpus = part.cpus
-        if simulate(v) != DONE:
+        alone = part.cpus == 1 and _costs_nothing(w) and not general
+        if (simulate_one(v, rows) if alone else simulate(v)) != DONE:
             return number, filled
         if filled + clock.segments > found.size:
             clock.status = FULL
             return number, filled
-        _write_rows(v, rows)
+        if not alone:
+            _write_rows(v, rows)
         for place in range(clock.segments):
             segment, given = found[filled], v.segments[place]
-            task = v.jobs[given.job].task
-            segment.job = v.inputs[task].row + given.job - v.tasks[task].base
+            segment.job = given.job
+            if not alone:
+                task = v.jobs[given.job].task
+                segment.job += v.inputs[task].row - v.tasks[task].base
             segment.cpu = given.cpu + part.cpu
             segment.start = given.start
             segment.end = given.end
             filled += 1
     return parts.size, filled
+
+
+@compiled
+def _costs_nothing(w: Any) -> bool:
+    clock = w.clock[0]
+    return bool(
+        clock.schedule_overhead
+        + clock.activate_overhead
+        + clock.terminate_overhead
+        + clock.context_save
+        + clock.context_load
+        == 0
+    )
 
 
 @compiled
