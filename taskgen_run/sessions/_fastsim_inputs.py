@@ -18,8 +18,8 @@ from taskgen_run.simulator import layout
 from taskgen_run.task import Attribute, Kind, Task, require, to_ns
 from taskgen_run.taskset import TaskSet
 
-VERY_LATE_NS = 2**52
-"""The relative deadline of a job without one, and the longest simulation: about 52 days."""
+LONGEST_NS = layout.NO_DEADLINE
+"""No simulation lasts longer than this, about 52 days."""
 
 MOST_CPUS = 1024
 
@@ -106,8 +106,8 @@ def check_options(options: Options) -> None:
 
 def _check_duration(name: str, value: float) -> None:
     problem = Attribute(Kind.MS).problem(value)
-    if problem is None and not 0 < to_ns(value) <= VERY_LATE_NS:
-        problem = f"must be > 0 ms and ≤ {VERY_LATE_NS // 10**6} ms, got {value}"
+    if problem is None and not 0 < to_ns(value) <= LONGEST_NS:
+        problem = f"must be > 0 ms and ≤ {LONGEST_NS // 10**6} ms, got {value}"
     if problem:
         raise ConfigurationError(f"session.{name} {problem}")
 
@@ -145,7 +145,7 @@ def task_table(
 ) -> NDArray[Any]:
     """The tasks of all task sets as `layout.TASK_INPUT`, one after the other.
 
-    A task without a deadline has `VERY_LATE_NS`.
+    A task without a deadline has `layout.NO_DEADLINE`.
     """
     rows = [
         (
@@ -159,7 +159,7 @@ def task_table(
         )
         for taskset, horizon in zip(tasksets, horizons, strict=True)
         for task in taskset
-        for deadline in (task.deadline_ns or VERY_LATE_NS,)
+        for deadline in (task.deadline_ns or layout.NO_DEADLINE,)
     ]
     table = np.zeros(len(rows), layout.TASK_INPUT)
     for name, column in zip(table.dtype.names or (), zip(*rows, strict=True), strict=False):
@@ -172,7 +172,7 @@ def _kill_after(task: Task, deadline: int, options: Options) -> int:
     """When a job is killed, in ns after its release: critical time, or deadline with abort."""
     critical = task.criticaltime_ns or layout.INFINITY
     missed = layout.INFINITY
-    if options.on_miss == "abort" and deadline != VERY_LATE_NS:
+    if options.on_miss == "abort" and deadline != layout.NO_DEADLINE:
         missed = deadline
     first = min(critical, missed)
     return layout.NONE if first == layout.INFINITY else first
@@ -182,4 +182,4 @@ def _key(task: Task, deadline: int, options: Options) -> int:
     if options.scheduler == "FP":
         return int(task["priority"])
     time = deadline if options.scheduler == "DM" else task.period_ns
-    return int(layout.INFINITY) if time in (0, VERY_LATE_NS) else time
+    return int(layout.INFINITY) if time in (0, layout.NO_DEADLINE) else time

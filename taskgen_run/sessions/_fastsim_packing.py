@@ -36,11 +36,11 @@ def _decreasing(tasks: Sequence[Load], cpus: int) -> list[int] | None:
     loads = [0.0] * cpus
     for task in sorted(range(len(tasks)), key=lambda n: -limits[n][0] / limits[n][1]):
         wcet, period = limits[task]
-        for cpu, load in enumerate(loads):
-            if not load * period + wcet > period:
-                break
-        else:
+        # With an infinite period, what is compared may be no number, and then SimSo takes it.
+        fitting = [c for c, load in enumerate(loads) if not load * period + wcet > period]
+        if not fitting:
             return None
+        cpu = fitting[0]
         chosen[task] = cpu
         loads[cpu] += wcet / period
     return chosen

@@ -14,13 +14,13 @@ from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA, Outcome
 from taskgen_run.sessions._fastsim_inputs import (
     COSTS,
     SCHEDULERS,
-    VERY_LATE_NS,
     Options,
     task_table,
 )
 from taskgen_run.sessions._fastsim_packing import pack
 from taskgen_run.simulator import layout
 from taskgen_run.simulator.batch import Costs, run_batch
+from taskgen_run.simulator.columns import fill_columns, mark_valid
 from taskgen_run.task import to_ns
 from taskgen_run.taskset import TaskSet
 
@@ -60,31 +60,27 @@ class Simulated:
 
     def jobs(self) -> pa.RecordBatch:
         """Every job, ordered by task set, task and number."""
-        counts = self.tasks["count"]
-        taskset, task = self._positions()
-        number = np.arange(counts.sum()) - np.repeat(self.tasks["row"], counts)
-        release = np.repeat(self.tasks["offset"], counts)
-        release += number * np.repeat(self.tasks["period"], counts)
-        relative = np.repeat(self.tasks["deadline"], counts)
-        rows = self.rows
-        count = len(release)
+        count = len(self.rows.end)
+        variant, number, release, deadline = (np.empty(count, np.int64) for _ in range(4))
+        task = np.empty(count, np.int32)
+        fill_columns(self.tasks, *self._positions(), variant, task, number, release, deadline)
         columns: dict[str, Any] = {
-            "taskset": np.repeat(taskset, counts),
+            "taskset": variant,
             "attempt": np.zeros(count, np.int32),
             "host": pa.DictionaryArray.from_arrays(
                 pa.array(np.zeros(count, np.int32)), pa.array([""])
             ),
-            "task": np.repeat(task, counts),
+            "task": task,
             "job": number,
             "release_ns": release,
-            "start_ns": pa.array(rows.start, mask=rows.start == layout.NONE),
-            "end_ns": pa.array(rows.end, mask=rows.end == layout.NONE),
-            "deadline_ns": pa.array(release + relative, mask=relative == VERY_LATE_NS),
+            "start_ns": _nullable(self.rows.start),
+            "end_ns": _nullable(self.rows.end),
+            "deadline_ns": _nullable(deadline),
             "outcome": pa.DictionaryArray.from_arrays(
-                pa.array(_OUTCOME_CODES[rows.outcome]), OUTCOMES
+                pa.array(_OUTCOME_CODES[self.rows.outcome]), OUTCOMES
             ),
-            "preemptions": rows.preemptions,
-            "migrations": rows.migrations,
+            "preemptions": self.rows.preemptions,
+            "migrations": self.rows.migrations,
         }
         return _batch(columns, JOB_SCHEMA)
 
@@ -162,6 +158,14 @@ def _partitioned(
             order += [first + place for place, own in enumerate(cpus) if own == cpu]
             parts.append((begin, len(order), 1, cpu, horizon))
     return tasks[order], np.array(parts, layout.PART)
+
+
+def _nullable(values: NDArray[np.int64]) -> pa.Array[Any]:
+    """Values of which those that are NONE are null."""
+    bits = np.empty((len(values) + 7) // 8, np.uint8)
+    missing = mark_valid(values, bits)
+    buffers = [pa.py_buffer(bits), pa.py_buffer(values)]
+    return pa.Array.from_buffers(pa.int64(), len(values), buffers, missing)
 
 
 def _batch(columns: dict[str, Any], schema: pa.Schema) -> pa.RecordBatch:

@@ -47,9 +47,9 @@ def run_batch(
     """Simulate each of `parts` (`layout.PART`) with its share of `tasks` (`layout.TASK_INPUT`).
 
     The results of a task's jobs are in the rows from its `row` on, of `count` rows in all; those
-    of tasks that are in no part are UNFINISHED. The segments (`layout.SEGMENT`) are ordered by row and time, and empty
-    unless asked for. With `general`, all goes through the event list, also that for which there
-    is a shorter way.
+    of tasks that are in no part are UNFINISHED. The segments (`layout.SEGMENT`) are ordered by row
+    and time, and empty unless asked for. With `general`, all goes through the event list, also that
+    for which there is a shorter way.
     """
     rows = Rows(
         start=np.full(count, NONE, np.int64),
@@ -97,9 +97,9 @@ def _machine(tasks: NDArray[Any], parts: NDArray[Any], clock: NDArray[Any], room
         heads=np.empty(most, layout.HEAD),
         jobs=np.empty(jobs, layout.JOB_STATE),
         cpus=np.empty(cpus, layout.CPU_STATE),
-        events=np.empty(room * (3 * most + 3 * cpus + 64), layout.EVENT),
+        events=np.empty(room * (3 * most + 3 * cpus + 64), layout.ENTRY),
         fifo=np.empty(_power_of_two(room * (4 * most + 4 * cpus + 64)), layout.POSTED),
-        ready=np.empty(room * (2 * most + 2 * cpus + 16), layout.READY),
+        ready=np.empty(room * (2 * most + 2 * cpus + 16), layout.ENTRY),
         notes=np.empty((cpus, waits), np.int64),
         waiting=np.empty(2 * most + cpus + 16, np.int64),
         starting=np.empty(most + 1, np.int64),

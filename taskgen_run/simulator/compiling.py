@@ -20,8 +20,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function that compiled functions call."""
+    """Compile a function as a part of the functions that call it.
+
+    Otherwise a call would hand over each array of the machine, field by field.
+    """
     result: Function = numba.njit(nogil=True, _nrt=False, forceinline=True)(function)
+    return result
+
+
+def called(function: Function) -> Function:
+    """Compile a function of few arrays, that compiled functions call."""
+    result: Function = numba.njit(nogil=True, _nrt=False)(function)
     return result
 
 

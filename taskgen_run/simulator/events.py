@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.compiling import compiled
-from taskgen_run.simulator.layout import FULL, KINDS
+from taskgen_run.simulator.heap import sift_down, sift_up
+from taskgen_run.simulator.layout import FULL, KIND_BITS
 
 
 @compiled
@@ -17,7 +18,7 @@ def post(w: Any, kind: int, subject: int, delay: int) -> int:
     """Post an event for `delay` ns from now; its number in the order of posting."""
     clock = w.clock[0]
     clock.seq += 1
-    code = subject * KINDS + kind
+    code = subject << KIND_BITS | kind
     if delay == 0:
         fifo, tail = w.fifo, clock.fifo_tail
         place = tail & (fifo.size - 1)
@@ -32,59 +33,36 @@ def post(w: Any, kind: int, subject: int, delay: int) -> int:
 
 
 @compiled
+def is_alone(w: Any) -> bool:
+    """Whether an event that is posted for now would be the next."""
+    clock = w.clock[0]
+    return bool(
+        clock.fifo_head == clock.fifo_tail and (clock.events == 0 or w.events[0].first > clock.now)
+    )
+
+
+@compiled
 def push_event(w: Any, time: int, seq: int, code: int) -> None:
     """Add an event to the heap."""
-    clock, heap = w.clock[0], w.events
+    clock = w.clock[0]
     place = clock.events
-    if place >= heap.size:
+    if place >= w.events.size:
         clock.status = FULL
         return
     clock.events = place + 1
-    while place > 0:
-        parent = (place - 1) >> 1
-        above = heap[parent]
-        if above.time < time or (above.time == time and above.seq < seq):
-            break
-        heap[place].time = above.time
-        heap[place].seq = above.seq
-        heap[place].code = above.code
-        place = parent
-    heap[place].time = time
-    heap[place].seq = seq
-    heap[place].code = code
+    sift_up(w.events, place, time, seq, code)
 
 
 @compiled
 def pop_event(w: Any) -> None:
     """Remove the first event of the heap."""
-    clock, heap = w.clock[0], w.events
+    clock = w.clock[0]
     clock.events -= 1
-    size = clock.events
-    if size == 0:
-        return
-    replace_event(w, heap[size].time, heap[size].seq, heap[size].code)
+    last = w.events[clock.events]
+    sift_down(w.events, clock.events, last.first, last.second, last.third)
 
 
 @compiled
 def replace_event(w: Any, time: int, seq: int, code: int) -> None:
     """Put another event in the place of the first of the heap."""
-    size, heap = w.clock[0].events, w.events
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size:
-            left, right = heap[child], heap[child + 1]
-            if right.time < left.time or (right.time == left.time and right.seq < left.seq):
-                child += 1
-        below = heap[child]
-        if time < below.time or (time == below.time and seq < below.seq):
-            break
-        heap[place].time = below.time
-        heap[place].seq = below.seq
-        heap[place].code = below.code
-        place = child
-    heap[place].time = time
-    heap[place].seq = seq
-    heap[place].code = code
+    sift_down(w.events, w.clock[0].events, time, seq, code)

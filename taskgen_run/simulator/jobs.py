@@ -44,7 +44,13 @@ def reactivate(w: Any, job: int) -> None:
 def interrupt(w: Any, job: int) -> None:
     """Resume a job that executes, and tell it that it was interrupted."""
     record = w.jobs[job]
-    if record.next_time != NONE and not record.interrupted:
+    if record.stage == HOLDING and record.next_time != NONE:
+        # Its turn would come in this instant, and nothing that comes before looks at it.
+        record.seq = 0
+        record.next_time = NONE
+        record.stage = PASSIVE
+        end_stretch(w, job)
+    elif record.next_time != NONE and not record.interrupted:
         record.interrupted = 1
         reactivate(w, job)
 
@@ -126,9 +132,6 @@ def step_job(w: Any, job: int) -> None:
                 post_job(w, job, left)
                 return
             _finish(w, job)
-    elif record.interrupted:
-        end_stretch(w, job)
-        record.interrupted = 0
     else:
         _finish(w, job)
     record.next_time = NONE

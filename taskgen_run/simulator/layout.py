@@ -11,12 +11,12 @@ NONE = -1
 # How a scheduler orders and hands out the processors, after SimSo's classes.
 RM, FP, EDF, RM_MONO, EDF_MONO = range(5)
 
-# What an event of the event list resumes; its number is `id * KINDS + kind`.
-KINDS = 8
+# What an event of the event list resumes; its number is `id << 3 | kind`.
+KIND_BITS, KIND_MASK = 3, 7
 JOB, CPU, TASK, TIMER_START, TIMER_END = range(5)
 
-# What waits for a processor, `job * NOTES + note`.
-NOTES = 4
+# What waits for a processor, `job << 2 | note`.
+NOTE_BITS, NOTE_MASK = 2, 3
 RESCHED, ACTIVATE, TERMINATE, PREEMPT = range(4)
 
 # Where a processor's loop stands.
@@ -31,8 +31,14 @@ DONE, FULL, FOREIGN = range(3)
 # How a job ended.
 FINISHED, KILLED, UNFINISHED, SKIPPED = range(4)
 
+TASK_BITS, TASK_MASK = 32, 2**32 - 1
+"""A job of a task, where one number names both: `job << 32 | task`."""
+
 INFINITY = np.int64(2**62)
 """The key of what comes last."""
+
+NO_DEADLINE = 2**52
+"""The relative deadline of a job without one: later than the end of any simulation."""
 
 CLOCK = np.dtype(
     [
@@ -180,9 +186,11 @@ CPU_STATE = np.dtype(
 )
 """`notes` counts what waits that is no RESCHED, `preempts` the PREEMPTs."""
 
-EVENT = np.dtype([(name, np.int64) for name in ("time", "seq", "code")], align=True)
+ENTRY = np.dtype([(name, np.int64) for name in ("first", "second", "third")], align=True)
+"""Of a heap: time, order of posting and what it is of an event; key, order and job of a ready one.
+"""
+
 POSTED = np.dtype([(name, np.int64) for name in ("code", "seq")], align=True)
-READY = np.dtype([(name, np.int64) for name in ("key", "seq", "job")], align=True)
 SEGMENT = np.dtype([(name, np.int64) for name in ("job", "cpu", "start", "end")], align=True)
 
 

@@ -12,7 +12,8 @@ from taskgen_run.simulator.layout import (
     CPU,
     DONE,
     JOB,
-    KINDS,
+    KIND_BITS,
+    KIND_MASK,
     NONE,
     TASK,
     TIMER_END,
@@ -28,16 +29,16 @@ def simulate(w: Any) -> int:
     clock = w.clock[0]
     horizon = clock.horizon
     while clock.status == DONE:
-        if clock.events > 0 and w.events[0].time == clock.now:
-            seq, code = w.events[0].seq, w.events[0].code
+        if clock.events > 0 and w.events[0].first == clock.now:
+            seq, code = w.events[0].second, w.events[0].third
             pop_event(w)
         elif clock.fifo_head < clock.fifo_tail:
             posted = w.fifo[clock.fifo_head & (w.fifo.size - 1)]
             clock.fifo_head += 1
             seq, code = posted.seq, posted.code
         elif clock.events > 0:
-            time, seq, code = w.events[0].time, w.events[0].seq, w.events[0].code
-            if code & (KINDS - 1) == JOB and w.jobs[code // KINDS].seq != seq:
+            time, seq, code = w.events[0].first, w.events[0].second, w.events[0].third
+            if code & KIND_MASK == JOB and w.jobs[code >> KIND_BITS].seq != seq:
                 pop_event(w)
                 continue
             if time >= horizon:
@@ -46,7 +47,7 @@ def simulate(w: Any) -> int:
             pop_event(w)
         else:
             break
-        _step(w, code & (KINDS - 1), code // KINDS, seq)
+        _step(w, code & KIND_MASK, code >> KIND_BITS, seq)
     _end(w)
     return int(clock.status)
 

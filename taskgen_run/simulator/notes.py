@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.compiling import compiled
-from taskgen_run.simulator.layout import FULL, NONE, NOTES, PREEMPT, RESCHED
+from taskgen_run.simulator.layout import FULL, NONE, NOTE_BITS, NOTE_MASK, PREEMPT, RESCHED
 
 
 @compiled
 def leave_note(w: Any, cpu: int, kind: int, job: int) -> None:
     """Put a note into the queue of a processor."""
     record, size = w.cpus[cpu], w.notes.shape[1]
-    w.notes[cpu, record.tail & (size - 1)] = job * NOTES + kind
+    w.notes[cpu, record.tail & (size - 1)] = job << NOTE_BITS | kind
     record.tail += 1
     if record.tail - record.head >= size:
         w.clock[0].status = FULL
@@ -33,7 +33,7 @@ def take_note(w: Any, cpu: int) -> int:
     record = w.cpus[cpu]
     note = w.notes[cpu, record.head & (w.notes.shape[1] - 1)]
     record.head += 1
-    kind = note & (NOTES - 1)
+    kind = note & NOTE_MASK
     if kind != RESCHED:
         record.notes -= 1
         if kind == PREEMPT:
@@ -49,7 +49,7 @@ def note_preemption(w: Any, cpu: int) -> None:
         kept = record.head
         for place in range(record.head, record.tail):
             note = w.notes[cpu, place & mask]
-            if note & (NOTES - 1) != PREEMPT:
+            if note & NOTE_MASK != PREEMPT:
                 w.notes[cpu, kept & mask] = note
                 kept += 1
         record.notes -= record.tail - kept

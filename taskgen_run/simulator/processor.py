@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.compiling import compiled
-from taskgen_run.simulator.events import post
+from taskgen_run.simulator.events import is_alone, post
 from taskgen_run.simulator.jobs import interrupt, reactivate
 from taskgen_run.simulator.layout import (
     ACTIVATE,
@@ -18,7 +18,8 @@ from taskgen_run.simulator.layout import (
     HANDLED,
     LOADING,
     NONE,
-    NOTES,
+    NOTE_BITS,
+    NOTE_MASK,
     RESCHED,
     RM_MONO,
     SAVING,
@@ -35,8 +36,7 @@ def step_cpu(w: Any, own: int) -> bool:
     cpu, clock = w.cpus[own], w.clock[0]
     stage = cpu.stage
     if stage == CONTEXT:
-        _hold(w, own, LOADING, clock.context_load)
-        return False
+        return _hold(w, own, LOADING, clock.context_load)
     if stage == LOADING:
         job = cpu.job
         w.jobs[job].interrupted = 0
@@ -46,8 +46,7 @@ def step_cpu(w: Any, own: int) -> bool:
     if stage == WAITING:
         if cpu.job != NONE:
             interrupt(w, cpu.job)
-            _hold(w, own, SAVING, clock.context_save)
-            return False
+            return _hold(w, own, SAVING, clock.context_save)
         if cpu.idle_since < clock.now:
             cpu.occupant = NONE
         cpu.idle_since = NONE
@@ -56,8 +55,7 @@ def step_cpu(w: Any, own: int) -> bool:
         clock.dirty = 1
     elif stage == DECIDING:
         schedule(w, own)
-        _hold(w, own, DECIDED, clock.schedule_overhead)
-        return False
+        return _hold(w, own, DECIDED, clock.schedule_overhead)
     else:
         if stage == DECIDED:
             _apply(w, own)
@@ -69,9 +67,12 @@ def step_cpu(w: Any, own: int) -> bool:
 
 
 @compiled
-def _hold(w: Any, own: int, stage: int, delay: int) -> None:
+def _hold(w: Any, own: int, stage: int, delay: int) -> bool:
     w.cpus[own].stage = stage
+    if delay == 0 and is_alone(w):
+        return True
     post(w, CPU, own, delay)
+    return False
 
 
 @compiled
@@ -117,7 +118,7 @@ def _handle_notes(w: Any, own: int) -> bool:
     cpu, clock = w.cpus[own], w.clock[0]
     while True:
         note = take_note(w, own)
-        kind, job = note & (NOTES - 1), note // NOTES
+        kind, job = note & NOTE_MASK, note >> NOTE_BITS
         if kind == RESCHED:
             if cpu.notes == 0:
                 return _wait(w, own, DECIDING)
@@ -127,13 +128,11 @@ def _handle_notes(w: Any, own: int) -> bool:
             if not w.jobs[job].aborted:
                 w.jobs[job].announced = 1
                 on_activate(w, job)
-                _hold(w, own, HANDLED, clock.activate_overhead)
-                return False
+                return _hold(w, own, HANDLED, clock.activate_overhead)
         elif kind == TERMINATE:
             if job != NONE:
                 on_terminated(w, job)
-            _hold(w, own, HANDLED, clock.terminate_overhead)
-            return False
+            return _hold(w, own, HANDLED, clock.terminate_overhead)
         if cpu.head == cpu.tail:
             return _without_notes(w, own)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.heap import sift_down, sift_up
 from taskgen_run.simulator.layout import FULL, NONE
 
 
@@ -22,24 +23,13 @@ def push_ready(w: Any, key: int, seq: int, job: int) -> None:
 @compiled
 def push_entry(w: Any, key: int, seq: int, job: int) -> None:
     """Add an entry, and count it nowhere."""
-    clock, heap = w.clock[0], w.ready
+    clock = w.clock[0]
     place = clock.ready
-    if place >= heap.size:
+    if place >= w.ready.size:
         clock.status = FULL
         return
     clock.ready = place + 1
-    while place > 0:
-        parent = (place - 1) >> 1
-        above = heap[parent]
-        if above.key < key or (above.key == key and above.seq < seq):
-            break
-        heap[place].key = above.key
-        heap[place].seq = above.seq
-        heap[place].job = above.job
-        place = parent
-    heap[place].key = key
-    heap[place].seq = seq
-    heap[place].job = job
+    sift_up(w.ready, place, key, seq, job)
 
 
 @compiled
@@ -66,7 +56,7 @@ def first_ready(w: Any) -> int:
     """The job of the first entry; none when there is none."""
     clock = w.clock[0]
     while clock.ready > 0:
-        job = w.ready[0].job
+        job = w.ready[0].third
         record = w.jobs[job]
         if record.unlisted == 0:
             return int(job)
@@ -78,35 +68,14 @@ def first_ready(w: Any) -> int:
 @compiled
 def pop_ready(w: Any) -> None:
     """Remove the first entry."""
-    w.jobs[w.ready[0].job].listed -= 1
+    w.jobs[w.ready[0].third].listed -= 1
     drop_first(w)
 
 
 @compiled
 def drop_first(w: Any) -> None:
     """Remove the first entry, and count it nowhere."""
-    clock, heap = w.clock[0], w.ready
+    clock = w.clock[0]
     clock.ready -= 1
-    size = clock.ready
-    if size == 0:
-        return
-    key, seq, job = heap[size].key, heap[size].seq, heap[size].job
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size:
-            left, right = heap[child], heap[child + 1]
-            if right.key < left.key or (right.key == left.key and right.seq < left.seq):
-                child += 1
-        below = heap[child]
-        if key < below.key or (key == below.key and seq < below.seq):
-            break
-        heap[place].key = below.key
-        heap[place].seq = below.seq
-        heap[place].job = below.job
-        place = child
-    heap[place].key = key
-    heap[place].seq = seq
-    heap[place].job = job
+    last = w.ready[clock.ready]
+    sift_down(w.ready, clock.ready, last.first, last.second, last.third)

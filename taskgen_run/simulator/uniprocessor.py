@@ -19,11 +19,14 @@ from taskgen_run.simulator.layout import (
     FINISHED,
     FULL,
     KILLED,
-    KINDS,
+    KIND_BITS,
+    KIND_MASK,
     NONE,
     RM_MONO,
     SKIPPED,
     TASK,
+    TASK_BITS,
+    TASK_MASK,
     TIMER_END,
     UNFINISHED,
 )
@@ -44,7 +47,7 @@ def simulate_one(w: Any, rows: Any) -> int:
     while clock.status == DONE:
         now = horizon
         if clock.events > 0:
-            now = w.events[0].time
+            now = w.events[0].first
         if running != NONE and end_time < now:
             now = end_time
         if now >= horizon:
@@ -52,19 +55,19 @@ def simulate_one(w: Any, rows: Any) -> int:
         clock.now = now
         woken = False
         while True:
-            first = clock.events > 0 and w.events[0].time == now
-            if running != NONE and end_time == now and not (first and w.events[0].seq < end_seq):
+            first = clock.events > 0 and w.events[0].first == now
+            if running != NONE and end_time == now and not (first and w.events[0].second < end_seq):
                 _finish(w, rows, running)
                 running = NONE
                 woken = True
             elif first:
-                code = w.events[0].code
-                if code & (KINDS - 1) == TASK:
-                    task = code // KINDS
+                code = w.events[0].third
+                if code & KIND_MASK == TASK:
+                    task = code >> KIND_BITS
                     _release(w, rows, task, running == task and end_time == now)
                 else:
                     pop_event(w)
-                    task, number = code // KINDS % clock.tasks, code // KINDS // clock.tasks
+                    task, number = code >> KIND_BITS & TASK_MASK, code >> KIND_BITS + TASK_BITS
                     ends_now = running == task and end_time == now
                     if w.heads[task].number == number and not ends_now:
                         _kill(w, rows, task, running == task)
@@ -109,7 +112,7 @@ def _begin(w: Any) -> None:
         head.next_release = w.inputs[task].offset
         if w.inputs[task].count > 0:
             clock.seq += 1
-            push_event(w, head.next_release, clock.seq, task * KINDS + TASK)
+            push_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
 
 
 @compiled
@@ -124,12 +127,12 @@ def _release(w: Any, rows: Any, task: int, ends_now: bool) -> None:
         if head.number == NONE:
             _become_first(w, task, number)
         if given.kill_after != NONE:
-            w.starting[clock.timers] = number * clock.tasks + task
+            w.starting[clock.timers] = number << TASK_BITS | task
             clock.timers += 1
     if head.created < given.count:
         head.next_release += given.period
         clock.seq += 1
-        replace_event(w, head.next_release, clock.seq, task * KINDS + TASK)
+        replace_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
     else:
         pop_event(w)
 
@@ -153,8 +156,8 @@ def _start_timers(w: Any) -> None:
     for place in range(clock.timers):
         job = w.starting[place]
         clock.seq += 1
-        end = clock.now + w.inputs[job % clock.tasks].kill_after
-        push_event(w, end, clock.seq, job * KINDS + TIMER_END)
+        end = clock.now + w.inputs[job & TASK_MASK].kill_after
+        push_event(w, end, clock.seq, job << KIND_BITS | TIMER_END)
     clock.timers = 0
 
 
@@ -171,19 +174,19 @@ def _decide(w: Any, running: int) -> int:
         _make_ready(w, task)
     clock.waiting = 0
     while clock.ready > 0:
-        job = w.ready[0].job
-        task, number = job % clock.tasks, job // clock.tasks
+        job = w.ready[0].third
+        task, number = job & TASK_MASK, job >> TASK_BITS
         if w.heads[task].number != number:  # it was killed
             drop_first(w)
             continue
-        if running != NONE and w.ready[0].key >= w.heads[running].key:
+        if running != NONE and w.ready[0].first >= w.heads[running].key:
             return running
         drop_first(w)
         if running != NONE:
             _stop(w, running)
             if scheduler in (RM_MONO, EDF_MONO):
                 before = w.heads[running]
-                push_entry(w, before.key, before.seq, before.number * clock.tasks + running)
+                push_entry(w, before.key, before.seq, before.number << TASK_BITS | running)
             else:
                 _make_ready(w, running)
         return int(task)
@@ -196,7 +199,7 @@ def _make_ready(w: Any, task: int) -> None:
     clock, head = w.clock[0], w.heads[task]
     clock.ready_seq += 1
     head.seq = task if clock.scheduler == EDF else clock.ready_seq
-    push_entry(w, head.key, head.seq, head.number * clock.tasks + task)
+    push_entry(w, head.key, head.seq, (head.number << TASK_BITS) | task)
 
 
 @compiled

@@ -16,18 +16,20 @@ from taskgen_run.simulator import layout
 from taskgen_run.simulator.batch import run_batch
 from taskgen_run.taskset import TaskSet
 
+SETS = 400
+
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("on_miss", ["continue", "abort", "skip-next"])
-def test_both_ways_give_the_same(scheduler: str, on_miss: str, sets: int = 400) -> None:
+def test_both_ways_give_the_same(scheduler: str, on_miss: str) -> None:
     rng = random.Random(f"{scheduler} {on_miss}")
-    tasksets = [TaskSet(random_case(rng)[0]) for _ in range(sets)]
-    horizons = [rng.randint(1, 80_000_000) for _ in range(sets - 20)]
+    tasksets = [TaskSet(random_case(rng)[0]) for _ in range(SETS)]
+    horizons = [rng.randint(1, 80_000_000) for _ in range(SETS - 20)]
     horizons += [rng.randint(1, 80) * 1_000_000 for _ in range(20)]
     options = replace(FastSimSession("", 0)._options, scheduler=scheduler, on_miss=on_miss)
     table = task_table(tasksets, horizons, options)
     sizes = [len(taskset) for taskset in tasksets]
-    parts = np.zeros(sets, layout.PART)
+    parts = np.zeros(SETS, layout.PART)
     parts["last"] = np.cumsum(sizes)
     parts["first"] = parts["last"] - sizes
     parts["cpus"] = 1
