@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgen_run.errors import ConfigurationError, unknown_name
-from taskgen_run.sessions.horizon import releases_ns
 from taskgen_run.simulator import layout
 from taskgen_run.task import Attribute, Kind, Task, require, to_ns
 from taskgen_run.taskset import TaskSet
@@ -124,20 +123,18 @@ def check_tasks(taskset: TaskSet, options: Options) -> None:
             require(task, "priority", taskset.place(position), "for session.scheduler=FP")
 
 
-def check_job_count(taskset: TaskSet, horizon_ns: int) -> None:
-    """Raise ConfigurationError for more than `MOST_JOBS` releases before the horizon."""
-    jobs = sum(_count(releases_ns(task, horizon_ns)) for task in taskset)
-    if jobs > MOST_JOBS:
+def check_job_counts(
+    tasksets: Sequence[TaskSet], horizons: Sequence[int], table: NDArray[Any]
+) -> None:
+    """Raise ConfigurationError for a task set of more than `MOST_JOBS` jobs."""
+    firsts = np.cumsum([0, *map(len, tasksets)])[:-1]
+    jobs = np.add.reduceat(table["count"], firsts)
+    for number in np.flatnonzero(jobs > MOST_JOBS):
         raise ConfigurationError(
-            f"task set {taskset.name!r}: must release at most {MOST_JOBS} jobs in "
-            f"{horizon_ns / 10**6:g} ms, got {jobs}; set a shorter session.duration_ms or "
-            "session.duration_cap_ms"
+            f"task set {tasksets[number].name!r}: must release at most {MOST_JOBS} jobs in "
+            f"{horizons[number] / 10**6:g} ms, got {jobs[number]}; set a shorter "
+            "session.duration_ms or session.duration_cap_ms"
         )
-
-
-def _count(releases: range) -> int:
-    """Its length, which may be too large for len."""
-    return max(0, -((releases.start - releases.stop) // releases.step))
 
 
 def task_table(
@@ -145,41 +142,45 @@ def task_table(
 ) -> NDArray[Any]:
     """The tasks of all task sets as `layout.TASK_INPUT`, one after the other.
 
-    A task without a deadline has `layout.NO_DEADLINE`.
+    A task without a deadline has `layout.NO_DEADLINE`. Raises ConfigurationError for too many jobs.
     """
     rows = [
-        (
-            task.offset_ns,
-            task.period_ns,
-            _count(releases_ns(task, horizon)),
-            deadline,
-            _kill_after(task, deadline, options),
-            task.executiontime_ns or 0,
-            _key(task, deadline, options),
-        )
+        _task_row(task, horizon, options)
         for taskset, horizon in zip(tasksets, horizons, strict=True)
         for task in taskset
-        for deadline in (task.deadline_ns or layout.NO_DEADLINE,)
     ]
-    table = np.zeros(len(rows), layout.TASK_INPUT)
-    for name, column in zip(table.dtype.names or (), zip(*rows, strict=True), strict=False):
-        table[name] = column
+    table = np.array(rows, layout.TASK_INPUT)
+    check_job_counts(tasksets, horizons, table)
     table["row"] = np.cumsum(table["count"]) - table["count"]
     return table
 
 
+def _task_row(task: Task, horizon: int, options: Options) -> tuple[int, ...]:
+    offset, period = task.offset_ns, task.period_ns
+    deadline = task.deadline_ns or layout.NO_DEADLINE
+    count = max(0, -((offset - horizon) // period)) if period else int(offset < horizon)
+    limit = task.job_count
+    return (
+        offset,
+        period,
+        count if limit is None or limit > count else limit,
+        deadline,
+        _kill_after(task, deadline, options),
+        task.executiontime_ns or 0,
+        _key(task, deadline, options),
+        0,
+    )
+
+
 def _kill_after(task: Task, deadline: int, options: Options) -> int:
     """When a job is killed, in ns after its release: critical time, or deadline with abort."""
-    critical = task.criticaltime_ns or layout.INFINITY
-    missed = layout.INFINITY
-    if options.on_miss == "abort" and deadline != layout.NO_DEADLINE:
-        missed = deadline
-    first = min(critical, missed)
-    return layout.NONE if first == layout.INFINITY else first
+    critical = task.criticaltime_ns if "criticaltime" in task else None
+    missed = deadline if options.on_miss == "abort" and deadline != layout.NO_DEADLINE else None
+    return min((ns for ns in (critical, missed) if ns is not None), default=layout.NONE)
 
 
 def _key(task: Task, deadline: int, options: Options) -> int:
     if options.scheduler == "FP":
         return int(task["priority"])
     time = deadline if options.scheduler == "DM" else task.period_ns
-    return int(layout.INFINITY) if time in (0, layout.NO_DEADLINE) else time
+    return layout.INFINITY if time in (0, layout.NO_DEADLINE) else time

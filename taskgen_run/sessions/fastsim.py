@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._fastsim_inputs import (
     Options,
-    check_job_count,
     check_options,
     check_tasks,
+    task_table,
 )
 from taskgen_run.sessions.horizon import longer_horizon_ns, natural_horizon_ns
 from taskgen_run.task import to_ns
@@ -81,12 +81,13 @@ class FastSimSession(AbstractSession):
         """
         session = cls("", 0, **options)
         check_options(session._options)
-        session._checked_horizon_ns(taskset)
+        task_table([taskset], [session._checked_horizon_ns(taskset)], session._options)
 
     def start(self, taskset: TaskSet, *params: Any) -> None:
         """Prepare the simulation of one concrete task set. Raises ConfigurationError."""
         check_options(self._options)
         taskset.horizon_ns = self._checked_horizon_ns(taskset)
+        task_table([taskset], [taskset.horizon_ns], self._options)
         self._segments = None
         self._started = taskset
 
@@ -131,11 +132,8 @@ class FastSimSession(AbstractSession):
     def _checked_horizon_ns(self, taskset: TaskSet) -> int:
         check_tasks(taskset, self._options)
         if self._is_automatic:
-            horizon = min(natural_horizon_ns(taskset), self._cap_ns)
-        else:
-            horizon = to_ns(float(self._options.duration_ms))
-        check_job_count(taskset, horizon)
-        return horizon
+            return min(natural_horizon_ns(taskset), self._cap_ns)
+        return to_ns(float(self._options.duration_ms))
 
     def _wait_for_single_jobs(self, tasksets: Sequence[TaskSet]) -> None:
         """Make the horizons longer until every single job has run to its end."""
@@ -152,7 +150,6 @@ class FastSimSession(AbstractSession):
                 if longer is None:
                     self._report_cap(taskset, "a single job has not ended by then")
                     continue
-                check_job_count(taskset, longer)
                 taskset.horizon_ns = longer
                 waiting.append(taskset)
             open_ = waiting

@@ -34,7 +34,7 @@ FINISHED, KILLED, UNFINISHED, SKIPPED = range(4)
 TASK_BITS, TASK_MASK = 32, 2**32 - 1
 """A job of a task, where one number names both: `job << 32 | task`."""
 
-INFINITY = np.int64(2**62)
+INFINITY = 2**62
 """The key of what comes last."""
 
 NO_DEADLINE = 2**52
