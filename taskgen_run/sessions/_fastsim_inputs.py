@@ -129,7 +129,7 @@ def check_job_counts(
     """Raise ConfigurationError for a task set of more than `MOST_JOBS` jobs."""
     firsts = np.cumsum([0, *map(len, tasksets)])[:-1]
     jobs = np.add.reduceat(table["count"], firsts)
-    for number in np.flatnonzero(jobs > MOST_JOBS):
+    for number in np.flatnonzero(jobs > MOST_JOBS).tolist():
         raise ConfigurationError(
             f"task set {tasksets[number].name!r}: must release at most {MOST_JOBS} jobs in "
             f"{horizons[number] / 10**6:g} ms, got {jobs[number]}; set a shorter "

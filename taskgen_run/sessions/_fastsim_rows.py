@@ -64,6 +64,7 @@ class Simulated:
         variant, number, release, deadline = (np.empty(count, np.int64) for _ in range(4))
         task = np.empty(count, np.int32)
         fill_columns(self.tasks, *self._positions(), variant, task, number, release, deadline)
+        outcome: Any = pa.array(_OUTCOME_CODES[self.rows.outcome], pa.int8())
         columns: dict[str, Any] = {
             "taskset": variant,
             "attempt": np.zeros(count, np.int32),
@@ -76,9 +77,7 @@ class Simulated:
             "start_ns": _nullable(self.rows.start),
             "end_ns": _nullable(self.rows.end),
             "deadline_ns": _nullable(deadline),
-            "outcome": pa.DictionaryArray.from_arrays(
-                pa.array(_OUTCOME_CODES[self.rows.outcome]), OUTCOMES
-            ),
+            "outcome": pa.DictionaryArray.from_arrays(outcome, OUTCOMES),
             "preemptions": self.rows.preemptions,
             "migrations": self.rows.migrations,
         }
@@ -164,7 +163,8 @@ def _nullable(values: NDArray[np.int64]) -> pa.Array[Any]:
     """Values of which those that are NONE are null."""
     bits = np.empty((len(values) + 7) // 8, np.uint8)
     missing = mark_valid(values, bits)
-    buffers = [pa.py_buffer(bits), pa.py_buffer(values)]
+    arrays: list[Any] = [bits, values]
+    buffers: Any = [pa.py_buffer(array) for array in arrays]
     return pa.Array.from_buffers(pa.int64(), len(values), buffers, missing)
 
 

@@ -109,7 +109,10 @@ class FastSimSession(AbstractSession):
     def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
         """Simulate concrete task sets; every job, final. Raises ConfigurationError."""
         from taskgen_run.sessions._fastsim_rows import simulate_all
+        from taskgen_run.simulator.compiling import is_compiled
 
+        if not is_compiled():
+            logger.info("compiling the simulator, once on this machine: about a minute")
         check_options(self._options)
         for taskset in tasksets:
             taskset.horizon_ns = self._checked_horizon_ns(taskset)

@@ -29,7 +29,7 @@ def post(w: Any, kind: int, subject: int, delay: int) -> int:
             clock.status = FULL
     else:
         push_event(w, clock.now + delay, clock.seq, code)
-    return clock.seq
+    return int(clock.seq)
 
 
 @compiled

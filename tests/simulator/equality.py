@@ -42,9 +42,9 @@ def random_case(rng: random.Random) -> Case:
     """A task set and options for it."""
     options = _random_options(rng)
     cpus = options["cpus"]
-    periods = rng.choice(
+    periods: list[float] = rng.choice(
         [
-            [10],
+            [10.0],
             [4, 8],
             [5, 10, 20],
             [2, 4, 8, 16],
