@@ -64,13 +64,12 @@ class Simulated:
         variant, number, release, deadline = (np.empty(count, np.int64) for _ in range(4))
         task = np.empty(count, np.int32)
         fill_columns(self.tasks, *self._positions(), variant, task, number, release, deadline)
+        hosts: Any = pa.array(np.zeros(count, np.int32))
         outcome: Any = pa.array(_OUTCOME_CODES[self.rows.outcome], pa.int8())
         columns: dict[str, Any] = {
             "taskset": variant,
             "attempt": np.zeros(count, np.int32),
-            "host": pa.DictionaryArray.from_arrays(
-                pa.array(np.zeros(count, np.int32)), pa.array([""])
-            ),
+            "host": pa.DictionaryArray.from_arrays(hosts, pa.array([""])),
             "task": task,
             "job": number,
             "release_ns": release,
