@@ -32,6 +32,8 @@ SCHEDULERS = {
     "EDF": layout.EDF,
     "P_RM": layout.RM_MONO,
     "P_EDF": layout.EDF_MONO,
+    "NP_FP": layout.FP,
+    "NP_EDF": layout.EDF,
 }
 
 COSTS = (
@@ -50,6 +52,7 @@ class Options:
     scheduler: str
     cpus: int
     packing: str
+    tie: str
     duration_ms: float | str
     duration_cap_ms: float
     on_miss: str
@@ -64,6 +67,11 @@ class Options:
     def partitioned(self) -> bool:
         """Whether each task has one processor for all of its jobs."""
         return self.scheduler.startswith("P_")
+
+    @property
+    def preemptive(self) -> bool:
+        """Whether a job may lose its processor to another."""
+        return not self.scheduler.startswith("NP_")
 
 
 def check_options(options: Options) -> None:
@@ -86,6 +94,7 @@ def check_options(options: Options) -> None:
     _check_duration("duration_cap_ms", options.duration_cap_ms)
     known = {
         "on_miss": ("continue", "abort", "skip-next"),
+        "tie": ("simso", "index"),
         "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
     }
     for name, values in known.items():
@@ -97,10 +106,27 @@ def check_options(options: Options) -> None:
             f"session.packing must be simso unless session.scheduler is P_RM or P_EDF, got "
             f"{options.packing} with {options.scheduler}"
         )
+    if not options.preemptive or options.tie == "index":
+        _check_plain(options)
     for name in COSTS:
         problem = Attribute(Kind.MS).problem(getattr(options, name))
         if problem:
             raise ConfigurationError(f"session.{name} {problem}")
+
+
+def _check_plain(options: Options) -> None:
+    """Where SimSo is left, only what has one processor for each task and costs nothing is there."""
+    what = "tie=index" if options.preemptive else f"scheduler={options.scheduler}"
+    if options.cpus > 1 and not options.partitioned:
+        raise ConfigurationError(
+            f"session.cpus must be 1 with session.{what}, got {options.cpus}; use one processor, "
+            "or a preemptive or partitioned scheduler with tie=simso"
+        )
+    for name in COSTS:
+        if getattr(options, name):
+            raise ConfigurationError(
+                f"session.{name} must be 0 with session.{what}, got {getattr(options, name)}"
+            )
 
 
 def _check_duration(name: str, value: float) -> None:
@@ -119,8 +145,13 @@ def check_tasks(taskset: TaskSet, options: Options) -> None:
     for position, task in enumerate(taskset):
         if "executiontime" not in task:
             require(task, "executiontime", taskset.place(position), "for a simulation")
-        if options.scheduler == "FP" and "priority" not in task:
-            require(task, "priority", taskset.place(position), "for session.scheduler=FP")
+        if options.scheduler in ("FP", "NP_FP") and "priority" not in task:
+            require(
+                task,
+                "priority",
+                taskset.place(position),
+                f"for session.scheduler={options.scheduler}",
+            )
 
 
 def check_job_counts(
@@ -180,7 +211,7 @@ def _kill_after(task: Task, deadline: int, options: Options) -> int:
 
 
 def _key(task: Task, deadline: int, options: Options) -> int:
-    if options.scheduler == "FP":
+    if options.scheduler in ("FP", "NP_FP"):
         return int(task["priority"])
     time = deadline if options.scheduler == "DM" else task.period_ns
     return layout.INFINITY if time in (0, layout.NO_DEADLINE) else time

@@ -126,6 +126,8 @@ def simulate_all(
         count=int(tasks["count"].sum()),
         scheduler=SCHEDULERS[options.scheduler],
         costs=Costs(*(to_ns(getattr(options, name)) for name in COSTS)),
+        by_index=options.tie == "index",
+        non_preemptive=not options.preemptive,
         skip_next=options.on_miss == "skip-next",
         trace=options.trace,
     )

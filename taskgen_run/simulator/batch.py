@@ -41,6 +41,8 @@ def run_batch(
     scheduler: int,
     costs: Costs = FREE,
     skip_next: bool = False,
+    by_index: bool = False,
+    non_preemptive: bool = False,
     trace: bool = False,
     general: bool = False,
 ) -> tuple[Rows, NDArray[Any]]:
@@ -49,7 +51,9 @@ def run_batch(
     The results of a task's jobs are in the rows from its `row` on, of `count` rows in all; those
     of tasks that are in no part are UNFINISHED. The segments (`layout.SEGMENT`) are ordered by row
     and time, and empty unless asked for. With `general`, all goes through the event list, also that
-    for which there is a shorter way.
+    for which there is a shorter way. With `skip_next`, jobs that are released while one of their
+    task is late are skipped. `by_index` (of equals the first task goes first, instead of SimSo's
+    order) and `non_preemptive` are for parts of one processor, without costs.
     """
     rows = Rows(
         start=np.full(count, NONE, np.int64),
@@ -61,6 +65,8 @@ def run_batch(
     clock = np.zeros(1, layout.CLOCK)
     clock["scheduler"] = scheduler
     clock["skipping"] = skip_next
+    clock["by_index"] = by_index
+    clock["keeping"] = non_preemptive
     clock["tracing"] = trace
     clock["schedule_overhead"] = costs.schedule
     clock["activate_overhead"] = costs.activate

@@ -179,7 +179,7 @@ def _decide(w: Any, running: int) -> int:
         if w.heads[task].number != number:  # it was killed
             drop_first(w)
             continue
-        if running != NONE and w.ready[0].first >= w.heads[running].key:
+        if running != NONE and (clock.keeping or w.ready[0].first >= w.heads[running].key):
             return running
         drop_first(w)
         if running != NONE:
@@ -198,7 +198,7 @@ def _make_ready(w: Any, task: int) -> None:
     """Add the first job of a task to the ready ones: behind its equals, or under EDF by task."""
     clock, head = w.clock[0], w.heads[task]
     clock.ready_seq += 1
-    head.seq = task if clock.scheduler == EDF else clock.ready_seq
+    head.seq = task if clock.scheduler == EDF or clock.by_index else clock.ready_seq
     push_entry(w, head.key, head.seq, (head.number << TASK_BITS) | task)
 
 
