@@ -71,6 +71,7 @@ def step_task(w: Any, task: int) -> None:
 def _release(w: Any, task: int) -> None:
     state, given, clock = w.tasks[task], w.inputs[task], w.clock[0]
     job = state.base + state.created
+    skipped = clock.skipping and _is_late(w, task)
     state.created += 1
     record = w.jobs[job]
     record.task = task
@@ -87,7 +88,7 @@ def _release(w: Any, task: int) -> None:
     record.stage = NEW
     record.interrupted = record.announced = record.aborted = record.skipped = 0
     record.context_ok = 1
-    if clock.skipping and state.current != NONE and _is_late(w, state.current):
+    if skipped:
         record.skipped = 1
         record.stage = OVER
         return
@@ -100,9 +101,22 @@ def _release(w: Any, task: int) -> None:
 
 
 @compiled
-def _is_late(w: Any, job: int) -> bool:
-    record, now = w.jobs[job], w.clock[0].now
-    return bool(record.deadline <= now and not _ends_now(w, job))
+def _is_late(w: Any, task: int) -> bool:
+    """Whether a job that was released before has missed its deadline, and does not end now."""
+    first = w.tasks[task].current
+    if first != NONE and _ends_now(w, first):
+        first = _following(w, first)
+    return bool(first != NONE and w.jobs[first].deadline <= w.clock[0].now)
+
+
+@compiled
+def _following(w: Any, job: int) -> int:
+    """The job of its task that follows `job`, if it was released."""
+    state = w.tasks[w.jobs[job].task]
+    following = job + 1
+    while following < state.base + state.created and w.jobs[following].skipped:
+        following += 1
+    return int(following) if following < state.base + state.created else NONE
 
 
 @compiled
@@ -159,10 +173,8 @@ def _follow(w: Any, job: int) -> None:
     if state.current != job:
         w.clock[0].status = FOREIGN
         return
-    following = job + 1
-    while following < state.base + state.created and w.jobs[following].skipped:
-        following += 1
-    if following < state.base + state.created:
+    following = _following(w, job)
+    if following != NONE:
         state.current = following
         post_job(w, following, 0)
         may_be_ready(w, following)

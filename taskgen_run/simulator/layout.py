@@ -74,9 +74,12 @@ CLOCK = np.dtype(
     ],
     align=True,
 )
-"""The one record of what a simulation is at. `events`, `waiting`, `ready` and `segments` count the
-entries of the arrays of that name, `timers` those of `starting`. `skipping`: jobs released while one is late are; `by_index`: of equals
-the first task goes first; `keeping`: a job keeps its processor to its end."""
+"""The one record of what a simulation is at.
+
+`events`, `waiting`, `ready` and `segments` count the entries of the arrays of that name, `timers`
+those of `starting`. `skipping`: jobs released while one is late are; `by_index`: of equals
+the first task goes first; `keeping`: a job keeps its processor to its end.
+"""
 
 TASK_INPUT = np.dtype(
     [

@@ -120,8 +120,9 @@ def _release(w: Any, rows: Any, task: int, ends_now: bool) -> None:
     """Release the next job, and post the release after it."""
     head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
     number = head.created
+    skipped = clock.skipping and _is_late(w, rows, task, ends_now)
     head.created += 1
-    if clock.skipping and head.number != NONE and head.deadline <= clock.now and not ends_now:
+    if skipped:
         rows.outcome[given.row + number] = SKIPPED
     else:
         if head.number == NONE:
@@ -135,6 +136,27 @@ def _release(w: Any, rows: Any, task: int, ends_now: bool) -> None:
         replace_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
     else:
         pop_event(w)
+
+
+@compiled
+def _is_late(w: Any, rows: Any, task: int, ends_now: bool) -> bool:
+    """Whether a job that was released before has missed its deadline, and does not end now."""
+    head, given = w.heads[task], w.inputs[task]
+    first = head.number
+    if first != NONE and ends_now:
+        first = _following(w, rows, task)
+    release = given.offset + first * given.period
+    return bool(first != NONE and release + given.deadline <= w.clock[0].now)
+
+
+@compiled
+def _following(w: Any, rows: Any, task: int) -> int:
+    """The job that follows the first one, if it was released."""
+    head, given = w.heads[task], w.inputs[task]
+    number = head.number + 1
+    while number < head.created and rows.outcome[given.row + number] == SKIPPED:
+        number += 1
+    return int(number) if number < head.created else NONE
 
 
 @compiled
@@ -273,10 +295,8 @@ def _end(w: Any, rows: Any, task: int, outcome: int) -> None:
     rows.end[row] = w.clock[0].now
     rows.preemptions[row] = head.preemptions
     rows.outcome[row] = outcome
-    following = head.number + 1
-    while following < head.created and rows.outcome[given.row + following] == SKIPPED:
-        following += 1
-    if following < head.created:
+    following = _following(w, rows, task)
+    if following != NONE:
         _become_first(w, task, following)
     else:
         head.number = NONE
