@@ -1,0 +1,174 @@
+"""Fast simulations of many task sets, and their jobs and segments as Arrow record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA, Outcome
+from taskgen_run.sessions._fastsim_inputs import (
+    COSTS,
+    SCHEDULERS,
+    Options,
+    task_table,
+)
+from taskgen_run.sessions._fastsim_packing import pack
+from taskgen_run.simulator import layout
+from taskgen_run.simulator.batch import Costs, run_batch
+from taskgen_run.simulator.columns import fill_columns, mark_valid
+from taskgen_run.task import to_ns
+from taskgen_run.taskset import TaskSet
+
+_OUTCOME_CODES = np.array(
+    [
+        list(Outcome).index(outcome)
+        for outcome in (
+            Outcome.FINISHED,
+            Outcome.KILLED,
+            Outcome.UNFINISHED,
+            Outcome.NOT_SCHEDULED,
+        )
+    ],
+    np.int8,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """The results of `tasksets`: their tasks, which of them were `refused`, rows and segments."""
+
+    tasksets: Sequence[TaskSet]
+    tasks: NDArray[Any]
+    refused: NDArray[np.bool_]
+    rows: layout.Rows
+    segments: NDArray[Any]
+
+    def single_jobs_ended(self, number: int) -> bool:
+        """Whether the single jobs of a task set have run to their end, or will not run."""
+        if self.refused[number]:
+            return True
+        first = sum(map(len, self.tasksets[:number]))
+        tasks = self.tasks[first : first + len(self.tasksets[number])]
+        singles = tasks[tasks["period"] == 0]
+        ended = self.rows.end[singles["row"][singles["count"] > 0]] != layout.NONE
+        return bool((singles["count"] > 0).all() and ended.all())
+
+    def jobs(self) -> pa.RecordBatch:
+        """Every job, ordered by task set, task and number."""
+        count = len(self.rows.end)
+        variant, number, release, deadline = (np.empty(count, np.int64) for _ in range(4))
+        task = np.empty(count, np.int32)
+        fill_columns(self.tasks, *self._positions(), variant, task, number, release, deadline)
+        hosts: Any = pa.array(np.zeros(count, np.int32))
+        outcome: Any = pa.array(_OUTCOME_CODES[self.rows.outcome], pa.int8())
+        columns: dict[str, Any] = {
+            "taskset": variant,
+            "attempt": np.zeros(count, np.int32),
+            "host": pa.DictionaryArray.from_arrays(hosts, pa.array([""])),
+            "task": task,
+            "job": number,
+            "release_ns": release,
+            "start_ns": _nullable(self.rows.start),
+            "end_ns": _nullable(self.rows.end),
+            "deadline_ns": _nullable(deadline),
+            "outcome": pa.DictionaryArray.from_arrays(outcome, OUTCOMES),
+            "preemptions": self.rows.preemptions,
+            "migrations": self.rows.migrations,
+        }
+        return _batch(columns, JOB_SCHEMA)
+
+    def stretches(self) -> pa.RecordBatch:
+        """The segments, ordered by task set, task, job and time."""
+        taskset, task = self._positions()
+        owner = np.searchsorted(self.tasks["row"], self.segments["job"], side="right") - 1
+        columns = {
+            "taskset": taskset[owner],
+            "task": task[owner],
+            "job": self.segments["job"] - self.tasks["row"][owner],
+            "cpu": self.segments["cpu"].astype(np.int32),
+            "start_ns": self.segments["start"].copy(),
+            "end_ns": self.segments["end"].copy(),
+        }
+        return _batch(columns, SEGMENT_SCHEMA)
+
+    def _positions(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The variant that each task is of, and its position there."""
+        sizes = [len(taskset) for taskset in self.tasksets]
+        variants = np.array([taskset.variant for taskset in self.tasksets], np.int64)
+        firsts = np.cumsum(sizes) - sizes
+        positions = np.arange(len(self.tasks)) - np.repeat(firsts, sizes)
+        return np.repeat(variants, sizes), positions.astype(np.int32)
+
+
+def simulate_all(
+    tasksets: Sequence[TaskSet], horizons: Sequence[int], options: Options
+) -> Simulated:
+    """Simulate checked task sets up to their horizons."""
+    tasks = task_table(tasksets, horizons, options)
+    refused = np.zeros(len(tasksets), np.bool_)
+    sizes = [len(taskset) for taskset in tasksets]
+    firsts = np.cumsum([0, *sizes])
+    if options.partitioned:
+        gathered, parts = _partitioned(tasks, firsts, horizons, options, refused)
+    else:
+        gathered = tasks
+        parts = np.zeros(len(tasksets), layout.PART)
+        parts["first"], parts["last"], parts["cpus"] = firsts[:-1], firsts[1:], options.cpus
+        parts["horizon"] = horizons
+    rows, segments = run_batch(
+        gathered,
+        parts,
+        count=int(tasks["count"].sum()),
+        scheduler=SCHEDULERS[options.scheduler],
+        costs=Costs(*(to_ns(getattr(options, name)) for name in COSTS)),
+        by_index=options.tie == "index",
+        non_preemptive=not options.preemptive,
+        skip_next=options.on_miss == "skip-next",
+        trace=options.trace,
+    )
+    jobs = np.add.reduceat(tasks["count"], firsts[:-1]) if len(tasks) else np.zeros(0, np.int64)
+    rows.outcome[np.repeat(refused, jobs)] = layout.SKIPPED
+    return Simulated(tasksets, tasks, refused, rows, segments)
+
+
+def _partitioned(
+    tasks: NDArray[Any],
+    firsts: NDArray[np.int64],
+    horizons: Sequence[int],
+    options: Options,
+    refused: NDArray[np.bool_],
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The tasks processor by processor, each of which is a simulation of its own."""
+    order: list[int] = []
+    parts: list[tuple[int, int, int, int, int]] = []
+    loads = list(zip(tasks["wcet"].tolist(), tasks["period"].tolist(), strict=True))
+    for number, horizon in enumerate(horizons):
+        first, last = int(firsts[number]), int(firsts[number + 1])
+        cpus = pack(loads[first:last], options)
+        if cpus is None:
+            refused[number] = True
+            continue
+        for cpu in sorted(set(cpus)):
+            begin = len(order)
+            order += [first + place for place, own in enumerate(cpus) if own == cpu]
+            parts.append((begin, len(order), 1, cpu, horizon))
+    return tasks[order], np.array(parts, layout.PART)
+
+
+def _nullable(values: NDArray[np.int64]) -> pa.Array[Any]:
+    """Values of which those that are NONE are null."""
+    bits = np.empty((len(values) + 7) // 8, np.uint8)
+    missing = mark_valid(values, bits)
+    arrays: list[Any] = [bits, values]
+    buffers: Any = [pa.py_buffer(array) for array in arrays]
+    return pa.Array.from_buffers(pa.int64(), len(values), buffers, missing)
+
+
+def _batch(columns: dict[str, Any], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [pa.array(columns[field.name], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,325 @@
+"""One processor whose kernel costs nothing: what the event list comes to there, without the list.
+
+At an instant the ends, releases and kills take place in the order in which they were posted: a
+release when the one before it took place, a kill when its job was released, an end when its job
+was last given the processor, which is after both. Then the jobs that became first of their task
+are ready in that order, and there is one decision. A test compares every result with `loop`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.events import pop_event, push_event, replace_event
+from taskgen_run.simulator.layout import (
+    DONE,
+    EDF,
+    EDF_MONO,
+    FINISHED,
+    FULL,
+    KILLED,
+    KIND_BITS,
+    KIND_MASK,
+    NONE,
+    RM_MONO,
+    SKIPPED,
+    TASK,
+    TASK_BITS,
+    TASK_MASK,
+    TIMER_END,
+    UNFINISHED,
+)
+from taskgen_run.simulator.ready import drop_first, push_entry
+
+
+@compiled
+def simulate_one(w: Any, rows: Any) -> int:
+    """Run what `w` is prepared for, and write its rows; DONE, or FULL if the memory is too small.
+
+    `waiting` counts the jobs that are to be made ready, in the order of the array of that name.
+    """
+    clock = w.clock[0]
+    horizon = clock.horizon
+    _begin(w)
+    running = NONE
+    end_time, end_seq = horizon, 0
+    while clock.status == DONE:
+        now = horizon
+        if clock.events > 0:
+            now = w.events[0].first
+        if running != NONE and end_time < now:
+            now = end_time
+        if now >= horizon:
+            break
+        clock.now = now
+        woken = False
+        while True:
+            first = clock.events > 0 and w.events[0].first == now
+            if running != NONE and end_time == now and not (first and w.events[0].second < end_seq):
+                _finish(w, rows, running)
+                running = NONE
+                woken = True
+            elif first:
+                code = w.events[0].third
+                if code & KIND_MASK == TASK:
+                    task = code >> KIND_BITS
+                    _release(w, rows, task, running == task and end_time == now)
+                else:
+                    pop_event(w)
+                    task, number = code >> KIND_BITS & TASK_MASK, code >> KIND_BITS + TASK_BITS
+                    ends_now = running == task and end_time == now
+                    if w.heads[task].number == number and not ends_now:
+                        _kill(w, rows, task, running == task)
+                        if running == task:
+                            running = NONE
+                        woken = True
+            else:
+                break
+        if clock.timers > 0:
+            _start_timers(w)
+        while woken or clock.waiting > 0:
+            woken = False
+            before = running
+            running = _decide(w, running)
+            if running == NONE:
+                break
+            head = w.heads[running]
+            if running != before:
+                head.since = now
+                end_time = now + head.left
+                if head.left == 0:
+                    _finish(w, rows, running)
+                    running = NONE
+                    woken = True
+            clock.seq += 1
+            end_seq = clock.seq
+    if clock.status == DONE:
+        _close(w, rows, running, end_time)
+    return int(clock.status)
+
+
+@compiled
+def _begin(w: Any) -> None:
+    clock = w.clock[0]
+    clock.now = clock.seq = clock.status = 0
+    clock.events = clock.waiting = clock.timers = 0
+    clock.ready = clock.ready_seq = clock.segments = 0
+    for task in range(clock.tasks):
+        head = w.heads[task]
+        head.number = NONE
+        head.created = 0
+        head.next_release = w.inputs[task].offset
+        if w.inputs[task].count > 0:
+            clock.seq += 1
+            push_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
+
+
+@compiled
+def _release(w: Any, rows: Any, task: int, ends_now: bool) -> None:
+    """Release the next job, and post the release after it."""
+    head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
+    number = head.created
+    skipped = clock.skipping and _is_late(w, rows, task, ends_now)
+    head.created += 1
+    if skipped:
+        rows.outcome[given.row + number] = SKIPPED
+    else:
+        if head.number == NONE:
+            _become_first(w, task, number)
+        if given.kill_after != NONE:
+            w.starting[clock.timers] = number << TASK_BITS | task
+            clock.timers += 1
+    if head.created < given.count:
+        head.next_release += given.period
+        clock.seq += 1
+        replace_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
+    else:
+        pop_event(w)
+
+
+@compiled
+def _is_late(w: Any, rows: Any, task: int, ends_now: bool) -> bool:
+    """Whether a job that was released before has missed its deadline, and does not end now."""
+    head, given = w.heads[task], w.inputs[task]
+    first = head.number
+    if first != NONE and ends_now:
+        first = _following(w, rows, task)
+    release = given.offset + first * given.period
+    return bool(first != NONE and release + given.deadline <= w.clock[0].now)
+
+
+@compiled
+def _following(w: Any, rows: Any, task: int) -> int:
+    """The job that follows the first one, if it was released."""
+    head, given = w.heads[task], w.inputs[task]
+    number = head.number + 1
+    while number < head.created and rows.outcome[given.row + number] == SKIPPED:
+        number += 1
+    return int(number) if number < head.created else NONE
+
+
+@compiled
+def _become_first(w: Any, task: int, number: int) -> None:
+    head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
+    head.number = number
+    head.release = given.offset + number * given.period
+    head.deadline = head.release + given.deadline
+    head.left = given.wcet
+    head.since = head.start = head.last_stop = head.last_segment = NONE
+    head.preemptions = 0
+    w.waiting[clock.waiting] = task
+    clock.waiting += 1
+
+
+@compiled
+def _start_timers(w: Any) -> None:
+    clock = w.clock[0]
+    for place in range(clock.timers):
+        job = w.starting[place]
+        clock.seq += 1
+        end = clock.now + w.inputs[job & TASK_MASK].kill_after
+        push_event(w, end, clock.seq, job << KIND_BITS | TIMER_END)
+    clock.timers = 0
+
+
+@compiled
+def _decide(w: Any, running: int) -> int:
+    """Make ready what is to be, and give the processor to the first: the task of its job."""
+    clock = w.clock[0]
+    scheduler = clock.scheduler
+    for place in range(clock.waiting):
+        task = w.waiting[place]
+        head = w.heads[task]
+        by_deadline = scheduler in (EDF, EDF_MONO)
+        head.key = head.deadline if by_deadline else w.inputs[task].key
+        _make_ready(w, task)
+    clock.waiting = 0
+    while clock.ready > 0:
+        job = w.ready[0].third
+        task, number = job & TASK_MASK, job >> TASK_BITS
+        if w.heads[task].number != number:  # it was killed
+            drop_first(w)
+            continue
+        if running != NONE and (clock.keeping or w.ready[0].first >= w.heads[running].key):
+            return running
+        drop_first(w)
+        if running != NONE:
+            _stop(w, running)
+            if scheduler in (RM_MONO, EDF_MONO):
+                before = w.heads[running]
+                push_entry(w, before.key, before.seq, before.number << TASK_BITS | running)
+            else:
+                _make_ready(w, running)
+        return int(task)
+    return running
+
+
+@compiled
+def _make_ready(w: Any, task: int) -> None:
+    """Add the first job of a task to the ready ones: behind its equals, or under EDF by task."""
+    clock, head = w.clock[0], w.heads[task]
+    clock.ready_seq += 1
+    head.seq = task if clock.scheduler == EDF or clock.by_index else clock.ready_seq
+    push_entry(w, head.key, head.seq, (head.number << TASK_BITS) | task)
+
+
+@compiled
+def _stop(w: Any, task: int) -> None:
+    """Take the processor from the job that has it."""
+    head, now = w.heads[task], w.clock[0].now
+    since = head.since
+    if now == since:
+        return
+    head.left -= now - since
+    if head.start == NONE:
+        head.start = since
+    elif head.last_stop < since:
+        head.preemptions += 1
+    head.last_stop = now
+    if w.clock[0].tracing:
+        _trace(w, task, since, now)
+
+
+@compiled
+def _trace(w: Any, task: int, since: int, now: int) -> None:
+    head, clock = w.heads[task], w.clock[0]
+    last = head.last_segment
+    if last != NONE and w.segments[last].end == since:
+        w.segments[last].end = now
+        return
+    place = clock.segments
+    if place >= w.segments.size:
+        clock.status = FULL
+        return
+    segment = w.segments[place]
+    segment.job = w.inputs[task].row + head.number
+    segment.cpu = 0
+    segment.start = since
+    segment.end = now
+    head.last_segment = place
+    clock.segments = place + 1
+
+
+@compiled
+def _finish(w: Any, rows: Any, task: int) -> None:
+    head, now = w.heads[task], w.clock[0].now
+    _stop(w, task)
+    if head.start == NONE:
+        head.start = now
+    _end(w, rows, task, FINISHED)
+
+
+@compiled
+def _kill(w: Any, rows: Any, task: int, runs: bool) -> None:
+    if runs:
+        _stop(w, task)
+    _note_loss(w, task)
+    _end(w, rows, task, KILLED)
+
+
+@compiled
+def _note_loss(w: Any, task: int) -> None:
+    """Count the preemption of a job that, by now, did not go on again."""
+    head = w.heads[task]
+    if head.last_stop != NONE and head.last_stop < w.clock[0].now:
+        head.preemptions += 1
+
+
+@compiled
+def _end(w: Any, rows: Any, task: int, outcome: int) -> None:
+    """Write the row of a job that ends, and let the next one of its task be the first."""
+    head, given = w.heads[task], w.inputs[task]
+    row = given.row + head.number
+    rows.start[row] = head.start
+    rows.end[row] = w.clock[0].now
+    rows.preemptions[row] = head.preemptions
+    rows.outcome[row] = outcome
+    following = _following(w, rows, task)
+    if following != NONE:
+        _become_first(w, task, following)
+    else:
+        head.number = NONE
+
+
+@compiled
+def _close(w: Any, rows: Any, running: int, end_time: int) -> None:
+    """Write the rows of the jobs that have not ended by the horizon."""
+    clock = w.clock[0]
+    clock.now = clock.horizon
+    for task in range(clock.tasks):
+        head, given = w.heads[task], w.inputs[task]
+        while head.number != NONE:
+            clock.waiting = 0
+            if running == task and end_time == clock.horizon and head.since != NONE:
+                _finish(w, rows, task)
+                continue
+            if running == task and head.since != NONE:
+                _stop(w, task)
+            _note_loss(w, task)
+            if given.kill_after != NONE and head.release + given.kill_after == clock.horizon:
+                _end(w, rows, task, KILLED)
+                continue
+            row = given.row + head.number
+            _end(w, rows, task, UNFINISHED)
+            rows.end[row] = NONE
