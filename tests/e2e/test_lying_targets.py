@@ -28,7 +28,8 @@ LIES = {
     "size": r"size of XML must be 1 to \d+, got 4043309055$",
     "unknown_task": r"a task-id must be that of a task of the task set, got 7 with (START|EXIT)$",
     "early_end": r"EXIT of task \d \(id \d\) at \d+ ns cannot be: time went back from \d+ ns$",
-    "upload": r"it closed the connection$|the connection is lost: Connection reset by peer$",
+    "upload": r"it closed the connection$|"
+    r"the connection is lost: Connection reset by peer; its log may tell more$",
 }
 """What is said of each lie."""
 

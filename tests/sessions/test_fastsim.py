@@ -18,6 +18,12 @@ from taskgen_run.taskset import TaskSet
 MS = 1_000_000
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """The simulator is compiled once per machine, and no test is to wait for it."""
+    FastSimSession("", 0).run_batch([TaskSet([Task(period=5, executiontime=1)], "first")])
+
+
 class TestFastSim(SessionContract):
     session = FastSimSession
 
