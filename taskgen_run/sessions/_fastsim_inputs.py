@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgen_run.errors import ConfigurationError, unknown_name
+from taskgen_run.sessions._simulation import (
+    COSTS,
+    MOST_JOBS,
+    check_costs,
+    check_job_count,
+    check_simulation,
+)
 from taskgen_run.simulator import layout
-from taskgen_run.task import Attribute, Kind, Task, require, to_ns
+from taskgen_run.task import Task, require
 from taskgen_run.taskset import TaskSet
-
-LONGEST_NS = layout.NO_DEADLINE
-"""No simulation lasts longer than this, about 52 days."""
-
-MOST_CPUS = 1024
-
-MOST_JOBS = 10**7
-"""Of one simulation: its jobs are in memory."""
 
 SCHEDULERS = {
     "RM": layout.RM,
@@ -36,13 +35,11 @@ SCHEDULERS = {
     "NP_EDF": layout.EDF,
 }
 
-COSTS = (
-    "schedule_overhead_ms",
-    "activate_overhead_ms",
-    "terminate_overhead_ms",
-    "context_save_ms",
-    "context_load_ms",
-)
+CHOICES = {
+    "on_miss": ("continue", "abort", "skip-next"),
+    "tie": ("simso", "index"),
+    "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +78,7 @@ def check_options(options: Options) -> None:
         raise ConfigurationError(
             f"session.scheduler: {unknown}; session=simso has all schedulers of SimSo"
         )
-    if not 1 <= options.cpus <= MOST_CPUS:
-        bound = "≥ 1" if options.cpus < 1 else f"≤ {MOST_CPUS}"
-        raise ConfigurationError(f"session.cpus must be {bound}, got {options.cpus}")
-    if isinstance(options.duration_ms, str):
-        if options.duration_ms != "auto":
-            raise ConfigurationError(
-                f"session.duration_ms must be a number of ms or auto, got {options.duration_ms!r}"
-            )
-    else:
-        _check_duration("duration_ms", options.duration_ms)
-    _check_duration("duration_cap_ms", options.duration_cap_ms)
-    known = {
-        "on_miss": ("continue", "abort", "skip-next"),
-        "tie": ("simso", "index"),
-        "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
-    }
-    for name, values in known.items():
-        value = getattr(options, name)
-        if value not in values:
-            raise ConfigurationError(f"session.{name}: {unknown_name('value', value, values)}")
+    check_simulation(options, CHOICES)
     if options.packing != "simso" and not options.partitioned:
         raise ConfigurationError(
             f"session.packing must be simso unless session.scheduler is P_RM or P_EDF, got "
@@ -108,10 +86,7 @@ def check_options(options: Options) -> None:
         )
     if not options.preemptive or options.tie == "index":
         _check_plain(options)
-    for name in COSTS:
-        problem = Attribute(Kind.MS).problem(getattr(options, name))
-        if problem:
-            raise ConfigurationError(f"session.{name} {problem}")
+    check_costs(options, COSTS)
 
 
 def _check_plain(options: Options) -> None:
@@ -127,14 +102,6 @@ def _check_plain(options: Options) -> None:
             raise ConfigurationError(
                 f"session.{name} must be 0 with session.{what}, got {getattr(options, name)}"
             )
-
-
-def _check_duration(name: str, value: float) -> None:
-    problem = Attribute(Kind.MS).problem(value)
-    if problem is None and not 0 < to_ns(value) <= LONGEST_NS:
-        problem = f"must be > 0 ms and ≤ {LONGEST_NS // 10**6} ms, got {value}"
-    if problem:
-        raise ConfigurationError(f"session.{name} {problem}")
 
 
 def check_tasks(taskset: TaskSet, options: Options) -> None:
@@ -154,18 +121,14 @@ def check_tasks(taskset: TaskSet, options: Options) -> None:
             )
 
 
-def check_job_counts(
+def _check_job_counts(
     tasksets: Sequence[TaskSet], horizons: Sequence[int], table: NDArray[Any]
 ) -> None:
     """Raise ConfigurationError for a task set of more than `MOST_JOBS` jobs."""
     firsts = np.cumsum([0, *map(len, tasksets)])[:-1]
     jobs = np.add.reduceat(table["count"], firsts)
     for number in np.flatnonzero(jobs > MOST_JOBS).tolist():
-        raise ConfigurationError(
-            f"task set {tasksets[number].name!r}: must release at most {MOST_JOBS} jobs in "
-            f"{horizons[number] / 10**6:g} ms, got {jobs[number]}; set a shorter "
-            "session.duration_ms or session.duration_cap_ms"
-        )
+        check_job_count(tasksets[number], horizons[number], jobs[number])
 
 
 def task_table(
@@ -181,7 +144,7 @@ def task_table(
         for task in taskset
     ]
     table = np.array(rows, layout.TASK_INPUT)
-    check_job_counts(tasksets, horizons, table)
+    _check_job_counts(tasksets, horizons, table)
     table["row"] = np.cumsum(table["count"]) - table["count"]
     return table
 

@@ -11,13 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA, Outcome
-from taskgen_run.sessions._fastsim_inputs import (
-    COSTS,
-    SCHEDULERS,
-    Options,
-    task_table,
-)
+from taskgen_run.sessions._fastsim_inputs import SCHEDULERS, Options, task_table
 from taskgen_run.sessions._fastsim_packing import pack
+from taskgen_run.sessions._simulation import COSTS
 from taskgen_run.simulator import layout
 from taskgen_run.simulator.batch import Costs, run_batch
 from taskgen_run.simulator.columns import fill_columns, mark_valid

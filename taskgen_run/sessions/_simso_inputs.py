@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from taskgen_run.errors import ConfigurationError, one_line, unknown_name
+from taskgen_run.sessions._simulation import (
+    COSTS,
+    check_costs,
+    check_job_count,
+    check_simulation,
+)
 from taskgen_run.sessions.horizon import releases_ns
 from taskgen_run.task import Attribute, Kind, Task, require, to_ns
 from taskgen_run.taskset import TaskSet
-
-VERY_LATE_NS = 2**52
-"""The relative deadline of a job without one. Floats are exact up to twice as much: no
-simulation lasts longer than this, about 52 days."""
-
-MOST_CPUS = 1024
-
-MOST_JOBS = 10**7
-"""Of one simulation: its jobs are in memory, and SimSo needs about an hour for so many."""
 
 ETM_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "wcet": (),
@@ -116,25 +113,8 @@ class SimTask:
 
 def check_options(options: Options) -> None:
     """Check the values. Raises ConfigurationError, with the name of the option."""
-    if not 1 <= options.cpus <= MOST_CPUS:
-        bound = "≥ 1" if options.cpus < 1 else f"≤ {MOST_CPUS}"
-        raise ConfigurationError(f"session.cpus must be {bound}, got {options.cpus}")
-    if isinstance(options.duration_ms, str):
-        if options.duration_ms != "auto":
-            raise ConfigurationError(
-                f"session.duration_ms must be a number of ms or auto, got {options.duration_ms!r}"
-            )
-    else:
-        _check_duration("duration_ms", options.duration_ms)
-    _check_duration("duration_cap_ms", options.duration_cap_ms)
-    for name, known in (("on_miss", ("continue", "abort")), ("etm", ETM_ATTRIBUTES)):
-        value = getattr(options, name)
-        if value not in known:
-            raise ConfigurationError(f"session.{name}: {unknown_name('value', value, known)}")
-    for name in _COSTS:
-        problem = Attribute(Kind.MS).problem(getattr(options, name))
-        if problem:
-            raise ConfigurationError(f"session.{name} {problem}")
+    check_simulation(options, {"on_miss": ("continue", "abort"), "etm": ETM_ATTRIBUTES})
+    check_costs(options, _COSTS)
     problem = Attribute(Kind.NUMBER).problem(options.memory_access_ns)
     if problem:
         raise ConfigurationError(f"session.memory_access_ns {problem}")
@@ -142,23 +122,7 @@ def check_options(options: Options) -> None:
     _check_inclusive(caches, options.cpus)
 
 
-_COSTS = (
-    "schedule_overhead_ms",
-    "activate_overhead_ms",
-    "terminate_overhead_ms",
-    "context_save_ms",
-    "context_load_ms",
-    "preemption_penalty_ms",
-    "migration_penalty_ms",
-)
-
-
-def _check_duration(name: str, value: float) -> None:
-    problem = Attribute(Kind.MS).problem(value)
-    if problem is None and not 0 < to_ns(value) <= VERY_LATE_NS:
-        problem = f"must be > 0 ms and ≤ {VERY_LATE_NS // 10**6} ms, got {value}"
-    if problem:
-        raise ConfigurationError(f"session.{name} {problem}")
+_COSTS = (*COSTS, "preemption_penalty_ms", "migration_penalty_ms")
 
 
 def platform(options: Options) -> Platform:
@@ -274,15 +238,10 @@ def _stack(file: str) -> dict[int, float]:
 def sim_tasks(taskset: TaskSet, options: Options, scheduler: str, horizon_ns: int) -> list[SimTask]:
     """The tasks of a checked task set, with their releases before the horizon.
 
-    Raises ConfigurationError for more than `MOST_JOBS` releases.
+    Raises ConfigurationError for too many releases.
     """
     jobs = sum(_count(releases_ns(task, horizon_ns)) for task in taskset)
-    if jobs > MOST_JOBS:
-        raise ConfigurationError(
-            f"task set {taskset.name!r}: must release at most {MOST_JOBS} jobs in "
-            f"{horizon_ns / 10**6:g} ms, got {jobs}; set a shorter session.duration_ms or "
-            "session.duration_cap_ms"
-        )
+    check_job_count(taskset, horizon_ns, jobs)
     return [
         SimTask(
             position=position,

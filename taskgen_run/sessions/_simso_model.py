@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from heapq import heappop
 from typing import Any
 
-from taskgen_run.sessions._simso_inputs import VERY_LATE_NS, Platform, SimTask
+from taskgen_run.sessions._simso_inputs import Platform, SimTask
 from taskgen_run.sessions._simso_parts import SILENCE, Processor, Task
+from taskgen_run.sessions._simulation import VERY_LATE_NS
 
 # isort: split
 # Only now: importing SimSo warns, which the module above keeps quiet.

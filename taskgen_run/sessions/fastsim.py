@@ -16,8 +16,7 @@ from taskgen_run.sessions._fastsim_inputs import (
     check_tasks,
     task_table,
 )
-from taskgen_run.sessions.horizon import longer_horizon_ns, natural_horizon_ns
-from taskgen_run.task import to_ns
+from taskgen_run.sessions._simulation import Horizons, report_refusal
 from taskgen_run.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class FastSimSession(AbstractSession):
         )
         self._started: TaskSet | None = None
         self._segments: pa.RecordBatch | None = None
-        self._cap_was_hit = False
+        self._horizons = Horizons(self._options)
 
     @classmethod
     def check(cls, taskset: TaskSet, **options: Any) -> None:
@@ -118,9 +117,8 @@ class FastSimSession(AbstractSession):
         check_options(self._options)
         for taskset in tasksets:
             taskset.horizon_ns = self._checked_horizon_ns(taskset)
-            if self._is_automatic and natural_horizon_ns(taskset) > self._cap_ns:
-                self._report_cap(taskset, "its maximum offset plus two hyperperiods is longer")
-        if self._is_automatic:
+            self._horizons.tell_if_cut(taskset)
+        if self._horizons.are_automatic:
             self._wait_for_single_jobs(tasksets)
         simulated = simulate_all(tasksets, _horizons(tasksets), self._options)
         self._report_refused(simulated)
@@ -136,9 +134,7 @@ class FastSimSession(AbstractSession):
 
     def _checked_horizon_ns(self, taskset: TaskSet) -> int:
         check_tasks(taskset, self._options)
-        if self._is_automatic:
-            return min(natural_horizon_ns(taskset), self._cap_ns)
-        return to_ns(float(self._options.duration_ms))
+        return self._horizons.first(taskset)
 
     def _wait_for_single_jobs(self, tasksets: Sequence[TaskSet]) -> None:
         """Make the horizons longer until every single job has run to its end."""
@@ -151,43 +147,16 @@ class FastSimSession(AbstractSession):
             for number, taskset in enumerate(open_):
                 if simulated.single_jobs_ended(number):
                     continue
-                longer = longer_horizon_ns(taskset.horizon_ns or 0, self._cap_ns)
-                if longer is None:
-                    self._report_cap(taskset, "a single job has not ended by then")
-                    continue
-                taskset.horizon_ns = longer
-                waiting.append(taskset)
+                longer = self._horizons.longer(taskset, taskset.horizon_ns or 0)
+                if longer is not None:
+                    taskset.horizon_ns = longer
+                    waiting.append(taskset)
             open_ = waiting
-
-    @property
-    def _is_automatic(self) -> bool:
-        return self._options.duration_ms == "auto"
-
-    @property
-    def _cap_ns(self) -> int:
-        return to_ns(self._options.duration_cap_ms)
-
-    def _report_cap(self, taskset: TaskSet, why: str) -> None:
-        logger.log(
-            logging.DEBUG if self._cap_was_hit else logging.WARNING,
-            "task set %r, variant %d: simulated for session.duration_cap_ms = %s ms only: %s",
-            taskset.name,
-            taskset.variant,
-            self._options.duration_cap_ms,
-            why,
-        )
-        self._cap_was_hit = True
 
     def _report_refused(self, simulated: Simulated) -> None:
         for taskset, refused in zip(simulated.tasksets, simulated.refused, strict=True):
             if refused:
-                logger.info(
-                    "task set %r, variant %d: not scheduled, as %s finds no processors for all "
-                    "tasks",
-                    taskset.name,
-                    taskset.variant,
-                    self._options.scheduler,
-                )
+                report_refusal(taskset, self._options.scheduler)
 
     def is_running(self, taskset: TaskSet) -> bool:
         """Whether the simulation is still to be done."""

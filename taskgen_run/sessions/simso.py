@@ -23,7 +23,6 @@ migrations      how many stretches are on another processor than the one before
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +39,7 @@ from taskgen_run.sessions._simso_inputs import (
     sim_tasks,
 )
 from taskgen_run.sessions._simso_limits import check_limits
-from taskgen_run.sessions.horizon import longer_horizon_ns, natural_horizon_ns
-from taskgen_run.task import to_ns
+from taskgen_run.sessions._simulation import Horizons, report_refusal
 from taskgen_run.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -56,8 +54,6 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 0.1
 """For how long one call of `run` simulates."""
-
-logger = logging.getLogger(__name__)
 
 
 class SimSoSession(AbstractSession):
@@ -109,7 +105,7 @@ class SimSoSession(AbstractSession):
         self._system: System | None = None
         self._horizon_ns = 0
         self._segments: pa.RecordBatch | None = None
-        self._cap_was_hit = False
+        self._horizons = Horizons(self._options)
 
     @classmethod
     def check(cls, taskset: TaskSet, **options: Any) -> None:
@@ -120,7 +116,7 @@ class SimSoSession(AbstractSession):
         session = cls("", 0, **options)
         scheduler = session._checked_scheduler(taskset)
         scheduler.load()
-        sim_tasks(taskset, session._options, scheduler.name, session._first_horizon_ns(taskset))
+        sim_tasks(taskset, session._options, scheduler.name, session._horizons.first(taskset))
 
     @classmethod
     def files(cls, taskset: TaskSet, **options: Any) -> Iterable[Path]:
@@ -145,18 +141,8 @@ class SimSoSession(AbstractSession):
         """Prepare the simulation of one concrete task set. Raises ConfigurationError."""
         self._scheduler = self._checked_scheduler(taskset)
         self._segments = None
-        if self._is_automatic and natural_horizon_ns(taskset) > self._cap_ns:
-            self._report_cap(taskset, "its maximum offset plus two hyperperiods is longer")
-        self._build(taskset, self._first_horizon_ns(taskset))
-
-    @property
-    def _is_automatic(self) -> bool:
-        return self._options.duration_ms == "auto"
-
-    def _first_horizon_ns(self, taskset: TaskSet) -> int:
-        if self._is_automatic:
-            return min(natural_horizon_ns(taskset), self._cap_ns)
-        return to_ns(float(self._options.duration_ms))
+        self._horizons.tell_if_cut(taskset)
+        self._build(taskset, self._horizons.first(taskset))
 
     def _build(self, taskset: TaskSet, horizon_ns: int) -> None:
         from taskgen_run.sessions._simso_etm import execution_time_model
@@ -195,43 +181,22 @@ class SimSoSession(AbstractSession):
         if self._options.trace:
             self._segments = segments_of(None if refused else system, taskset.variant)
         if refused:
-            logger.info(
-                "task set %r, variant %d: not scheduled, as %s finds no processors for all tasks",
-                taskset.name,
-                taskset.variant,
-                self._scheduler.name,
-            )
+            report_refusal(taskset, self._scheduler.name)
             return jobs_not_scheduled(taskset, system.horizon)
         return jobs_of(system, taskset)
 
     def _goes_on(self, taskset: TaskSet, system: System) -> bool:
         """Start again with a longer horizon if a single job has not run to its end."""
-        if not self._is_automatic:
+        if not self._horizons.are_automatic:
             return False
         singles = (s for s, t in zip(system.task_list, taskset, strict=True) if not t.period_ns)
         if all(single.jobs and not single.jobs[0].is_active() for single in singles):
             return False
-        longer = longer_horizon_ns(system.horizon, self._cap_ns)
+        longer = self._horizons.longer(taskset, system.horizon)
         if longer is None:
-            self._report_cap(taskset, "a single job has not ended by then")
             return False
         self._build(taskset, longer)
         return True
-
-    @property
-    def _cap_ns(self) -> int:
-        return to_ns(self._options.duration_cap_ms)
-
-    def _report_cap(self, taskset: TaskSet, why: str) -> None:
-        logger.log(
-            logging.DEBUG if self._cap_was_hit else logging.WARNING,
-            "task set %r, variant %d: simulated for session.duration_cap_ms = %s ms only: %s",
-            taskset.name,
-            taskset.variant,
-            self._options.duration_cap_ms,
-            why,
-        )
-        self._cap_was_hit = True
 
     @contextmanager
     def _blaming_scheduler(self, taskset: TaskSet) -> Iterator[None]:

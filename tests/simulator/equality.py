@@ -22,19 +22,13 @@ import pyarrow as pa
 
 from taskgen_run.errors import BugError
 from taskgen_run.job import JobBatch
+from taskgen_run.sessions._simulation import COSTS
 from taskgen_run.sessions.fastsim import FastSimSession
 from taskgen_run.sessions.simso import SimSoSession
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 
 SCHEDULERS = ("RM", "DM", "FP", "EDF", "P_RM", "P_EDF")
-COSTS = (
-    "schedule_overhead_ms",
-    "activate_overhead_ms",
-    "terminate_overhead_ms",
-    "context_save_ms",
-    "context_load_ms",
-)
 Case = tuple[list[Task], dict[str, Any]]
 
 
