@@ -14,9 +14,8 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +24,9 @@ from taskgen_run.distributor import Distributor
 from taskgen_run.errors import InfrastructureError
 from taskgen_run.interrupts import Interrupts
 from taskgen_run.job import JobBatch
-from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.monitor import AbstractMonitor, Batch
 from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import Stream, TaskSets
 
 ALONE_SECONDS = 2.0
 """What is done by then is not worth other processes, which take a second to start."""
@@ -35,10 +35,13 @@ CHUNK_SECONDS = 0.2
 """About how long a process computes at a time."""
 
 CHUNK_VARIANTS = 1024
-"""How many variants go to a process at a time at most."""
+"""How many variants go to a process at a time at most …"""
+
+CHUNK_ROWS = 2**18
+"""… and after how many rows it hands in what it has done of them."""
 
 Call = tuple[str, tuple[Any, ...]]
-"""A method of a monitor and its arguments, in which a number stands for a task set."""
+"""A method of a monitor and its arguments, in which a task set is its position and its horizon."""
 
 
 @dataclass
@@ -59,30 +62,38 @@ class Computing:
             self.alone.run(variants)
             return
         end = time.monotonic() + ALONE_SECONDS
-        self.alone.run(_until(end, variants))
-        first = next(variants, None)
-        if first is not None:
-            self._run_in_processes(first, variants)
+        stream = variants if isinstance(variants, Stream) else Stream(variants)
+        self.alone.run(stream, lambda: time.monotonic() < end)
+        if first := stream.take(1):
+            stream.put_back(len(first))
+            self._run_in_processes(stream)
 
-    def _run_in_processes(self, first: TaskSet, variants: Iterator[TaskSet]) -> None:
+    def _run_in_processes(self, variants: Stream) -> None:
         # Imported here: most experiments are over before.
         from loky import ProcessPoolExecutor
         from loky.process_executor import BrokenProcessPool
 
         remote = replace(self.alone, monitor=AbstractMonitor(), interrupts=Interrupts())
-        chunk, size = [first], 1
-        waiting: deque[tuple[list[TaskSet], Any]] = deque()
+        size = 1
+        waiting: deque[tuple[TaskSets, Any]] = deque()
         pool = ProcessPoolExecutor(self.workers, initializer=_begin, initargs=(os.getpid(),))
+
+        def submit(chunk: TaskSets) -> tuple[TaskSets, Any]:
+            return chunk, pool.submit(_compute, remote, chunk)
+
         try:
-            while chunk or waiting:
-                while chunk and len(waiting) < 2 * self.workers:
-                    waiting.append((chunk, pool.submit(_compute, remote, chunk)))
-                    chunk = list(islice(variants, size))
-                tasksets, future = waiting.popleft()
+            while True:
+                while len(waiting) < 2 * self.workers and (chunk := variants.take(size)):
+                    waiting.append(submit(chunk))
+                if not waiting:
+                    return
+                chunk, future = waiting.popleft()
                 with self.alone.interrupts.allowed():
-                    calls, horizons, seconds = future.result()
-                self._tell(tasksets, calls, horizons)
-                each = seconds / len(tasksets)
+                    done = future.result()
+                if rest := chunk[done.count :]:
+                    waiting.appendleft(submit(rest))
+                self._tell(chunk, done)
+                each = done.seconds / done.count
                 size = max(1, min(CHUNK_VARIANTS, int(CHUNK_SECONDS / max(each, 1e-9))))
         except BrokenProcessPool as error:
             raise InfrastructureError(
@@ -92,35 +103,36 @@ class Computing:
         finally:
             pool.shutdown(wait=True, kill_workers=True)
 
-    def _tell(
-        self, tasksets: Sequence[TaskSet], calls: list[Call], horizons: list[int | None]
-    ) -> None:
-        for taskset, horizon_ns in zip(tasksets, horizons, strict=True):
-            taskset.horizon_ns = horizon_ns
-        for method, arguments in calls:
+    def _tell(self, chunk: TaskSets, done: _Done) -> None:
+        for method, arguments in done.calls:
             if method == "log":
                 logging.getLogger(arguments[0]).log(*arguments[1:])
-            elif method in ("on_jobs", "on_segments"):
+            elif method in ("on_jobs", "on_segments", "on_batch"):
                 getattr(self.alone.monitor, method)(*arguments)
             else:
-                getattr(self.alone.monitor, method)(tasksets[arguments[0]], *arguments[1:])
+                position, horizon_ns, *others = arguments
+                taskset = chunk[position]
+                taskset.horizon_ns = horizon_ns
+                getattr(self.alone.monitor, method)(taskset, *others)
 
 
-def _until(end: float, variants: Iterator[TaskSet]) -> Iterator[TaskSet]:
-    while time.monotonic() < end:
-        taskset = next(variants, None)
-        if taskset is None:
-            return
-        yield taskset
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a process has done of a chunk: its first `count` variants."""
+
+    calls: list[Call]
+    count: int
+    seconds: float
 
 
 class _Recorder(AbstractMonitor, logging.Handler):
     """Keeps what a monitor is told, and what is logged meanwhile."""
 
-    def __init__(self, tasksets: Sequence[TaskSet]) -> None:
+    def __init__(self, tasksets: TaskSets) -> None:
         logging.Handler.__init__(self)
         self.calls: list[Call] = []
-        self._positions = {taskset.variant: n for n, taskset in enumerate(tasksets)}
+        self.rows = 0
+        self._positions = {variant: n for n, variant in enumerate(tasksets.numbers)}
 
     def emit(self, record: logging.LogRecord) -> None:
         self.calls.append(("log", (record.name, record.levelno, "%s", record.getMessage())))
@@ -130,9 +142,15 @@ class _Recorder(AbstractMonitor, logging.Handler):
 
     def on_jobs(self, jobs: JobBatch) -> None:
         self.calls.append(("on_jobs", (jobs,)))
+        self.rows += len(jobs)
 
     def on_segments(self, segments: pa.RecordBatch) -> None:
         self.calls.append(("on_segments", (segments,)))
+        self.rows += segments.num_rows
+
+    def on_batch(self, batch: Batch) -> None:
+        self.calls.append(("on_batch", (batch,)))
+        self.rows += len(batch.jobs) + (0 if batch.segments is None else batch.segments.num_rows)
 
     def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
         self._keep("on_finish", taskset, host, attempt)
@@ -141,7 +159,8 @@ class _Recorder(AbstractMonitor, logging.Handler):
         self._keep("on_fail", taskset, host, attempt, error)
 
     def _keep(self, method: str, taskset: TaskSet, *arguments: Any) -> None:
-        self.calls.append((method, (self._positions[taskset.variant], *arguments)))
+        position = self._positions[taskset.variant]
+        self.calls.append((method, (position, taskset.horizon_ns, *arguments)))
 
 
 def _begin(parent: int) -> None:
@@ -153,20 +172,23 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
 
-def _compute(
-    distributor: Distributor, tasksets: list[TaskSet]
-) -> tuple[list[Call], list[int | None], float]:
-    """In another process: the calls of the monitor, the horizons, and the seconds it took."""
+def _compute(distributor: Distributor, tasksets: TaskSets) -> _Done:
+    """In another process: run the first of these variants, for a time and up to some rows."""
     recorder = _Recorder(tasksets)
+    stream = Stream(tasksets)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.addHandler(recorder)
     begin = time.perf_counter()
+
+    def go_on() -> bool:
+        return recorder.rows < CHUNK_ROWS and time.perf_counter() - begin < 2 * CHUNK_SECONDS
+
     try:
-        replace(distributor, monitor=recorder).run(tasksets)
+        replace(distributor, monitor=recorder).run(stream, go_on)
     finally:
         root.removeHandler(recorder)
-    return recorder.calls, [t.horizon_ns for t in tasksets], time.perf_counter() - begin
+    return _Done(recorder.calls, stream.position, time.perf_counter() - begin)
 
 
 def usable_cores() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -14,13 +13,17 @@ from taskgen_run.errors import TaskgenError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import JOB_SCHEMA, JobBatch
-from taskgen_run.monitor import AbstractMonitor
-from taskgen_run.session import AbstractSession, BatchSession, TracingSession
+from taskgen_run.monitor import AbstractMonitor, Batch
+from taskgen_run.session import AbstractSession, BatchSession, SizingSession, TracingSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import Stream, TaskSets
 
 BATCH = 1024
-"""How many variants a session that computes in batches gets at a time."""
+"""How many variants a session that computes in batches gets at a time at most …"""
+
+BATCH_ROWS = 2**18
+"""… and how many rows they have together, as far as that is known beforehand."""
 
 ATTEMPT = 0
 """Every variant is tried once."""
@@ -46,29 +49,34 @@ class Distributor:
         self._session: AbstractSession | None = None
         self._host = ""
 
-    def run(self, variants: Iterable[TaskSet]) -> None:
+    def run(self, variants: Iterable[TaskSet], go_on: Callable[[], bool] = lambda: True) -> None:
         """Process every variant; a variant that fails does not stop the others.
 
-        Raises Interrupted, and what a monitor raises.
+        Asks `go_on` before each one, or each batch, whether to process it. Raises Interrupted, and
+        what a monitor raises.
         """
-        stream = iter(variants)
+        stream = variants if isinstance(variants, Stream) else Stream(variants)
+        count = 1  # until it is known that the session takes more
         try:
-            for taskset in stream:
+            while go_on() and (tasksets := stream.take(count)):
                 try:
                     with self.interrupts.allowed():
-                        session = self._session_on(self._host_of(taskset))
+                        session = self._session_on(self._host_of(tasksets.numbers[0]))
                 except Exception as error:  # sessions are plug-ins: whatever they raise
-                    self._fail([taskset], blame(error, "connecting"))
+                    for taskset in tasksets:
+                        self._fail(taskset, blame(error, "connecting"))
                     continue
                 if isinstance(session, BatchSession):
-                    self._run_batch(session, [taskset, *islice(stream, BATCH - 1)])
+                    done = self._run_batch(session, tasksets)
+                    stream.put_back(len(tasksets) - done)
+                    count = min(2 * done, BATCH)
                 else:
-                    self._run_one(session, taskset)
+                    self._run_one(session, tasksets[0])
         finally:
             self._close()
 
-    def _host_of(self, taskset: TaskSet) -> str:
-        return self.targets[taskset.variant % self.targets.count]
+    def _host_of(self, variant: int) -> str:
+        return self.targets[variant % self.targets.count]
 
     def _session_on(self, host: str) -> AbstractSession:
         if self._session is None or self._host != host:
@@ -77,7 +85,7 @@ class Distributor:
         return self._session
 
     def _run_one(self, session: AbstractSession, taskset: TaskSet) -> None:
-        host = self._host_of(taskset)
+        host = self._host_of(taskset.variant)
         self.monitor.on_start(taskset, host, ATTEMPT)
         steps = drive(
             session,
@@ -107,57 +115,75 @@ class Distributor:
                 self.monitor.on_segments(segments)
         self.monitor.on_finish(taskset, host, ATTEMPT)
 
-    def _run_batch(self, session: BatchSession, tasksets: list[TaskSet]) -> None:
-        valid = []
-        for taskset in tasksets:
-            try:
-                taskset.check(self.declared)
-            except TaskgenError as error:
-                self._fail([taskset], error)
+    def _run_batch(self, session: BatchSession, tasksets: TaskSets) -> int:
+        """Run those that come first, so many that their rows are not too many; how many."""
+        refused = tasksets.problems(self.declared)
+        chosen: list[int] = []
+        rows, done = 0, 0
+        valid = [n for n in range(len(tasksets)) if n not in refused]
+        sizes = self._rows(session, tasksets.only(valid) if refused else tasksets)
+        size_of = dict(zip(valid, sizes, strict=True))
+        for position in range(len(tasksets)):
+            size = refused.get(position) or size_of[position]
+            if isinstance(size, TaskgenError):
+                self._fail(tasksets[position], size)
+            elif chosen and rows + size > BATCH_ROWS:
+                break
             else:
-                valid.append(taskset)
-        if not valid:
-            return
-        for taskset in valid:
-            self.monitor.on_start(taskset, self._host_of(taskset), ATTEMPT)
+                chosen.append(position)
+                rows += size
+            done += 1
+        if chosen:
+            self._compute(tasksets if len(chosen) == len(tasksets) else tasksets.only(chosen))
+        return done
+
+    def _rows(self, session: BatchSession, tasksets: TaskSets) -> Sequence[int | TaskgenError]:
+        if not isinstance(session, SizingSession):
+            return [0] * len(tasksets)
         try:
             with self.interrupts.allowed():
-                jobs = session.run_batch(valid)
+                return session.estimate_rows(tasksets)
+        except Exception as error:
+            return [blame(error, "estimating rows")] * len(tasksets)
+
+    def _compute(self, tasksets: TaskSets) -> None:
+        """Run a batch; if it fails, its halves, until those that are to blame fail alone."""
+        try:
+            with self.interrupts.allowed():
+                session: Any = self._session_on(self._host_of(tasksets.numbers[0]))
+                jobs = session.run_batch(tasksets)
                 segments = session.segments() if isinstance(session, TracingSession) else None
-        except Interrupted:
-            for taskset in valid:
-                self.monitor.on_stop(taskset, self._host_of(taskset), ATTEMPT)
-            raise
         except Exception as error:
             self._close()
-            for taskset in valid:
-                self.monitor.on_fail(
-                    taskset, self._host_of(taskset), ATTEMPT, blame(error, "running")
-                )
+            if len(tasksets) == 1:
+                self._fail(tasksets[0], blame(error, "running"))
+                return
+            half = len(tasksets) // 2
+            self._compute(tasksets[:half])
+            self._compute(tasksets[half:])
             return
-        self.monitor.on_jobs(JobBatch(self._with_hosts(jobs, valid)))
-        if segments is not None:
-            self.monitor.on_segments(segments)
-        for taskset in valid:
-            self.monitor.on_finish(taskset, self._host_of(taskset), ATTEMPT)
+        hosts = [self._host_of(variant) for variant in tasksets.numbers]
+        told = JobBatch(_with_hosts(jobs, tasksets.numbers, hosts))
+        self.monitor.on_batch(Batch(tasksets, hosts, ATTEMPT, told, segments))
 
-    def _with_hosts(self, jobs: pa.RecordBatch, tasksets: list[TaskSet]) -> pa.RecordBatch:
-        """Put the host of each variant into the `host` column, which a session cannot know."""
-        import pyarrow.compute as pc  # slow to import, and only batches need it
-
-        variants = pa.array([taskset.variant for taskset in tasksets], pa.int64())
-        hosts = pa.array([self._host_of(taskset) for taskset in tasksets]).dictionary_encode()
-        position = JOB_SCHEMA.get_field_index("host")
-        column = hosts.take(pc.index_in(jobs.column("taskset"), value_set=variants))
-        return jobs.set_column(position, JOB_SCHEMA.field("host"), column)
-
-    def _fail(self, tasksets: list[TaskSet], error: TaskgenError) -> None:
-        for taskset in tasksets:
-            host = self._host_of(taskset)
-            self.monitor.on_start(taskset, host, ATTEMPT)
-            self.monitor.on_fail(taskset, host, ATTEMPT, error)
+    def _fail(self, taskset: TaskSet, error: TaskgenError) -> None:
+        host = self._host_of(taskset.variant)
+        self.monitor.on_start(taskset, host, ATTEMPT)
+        self.monitor.on_fail(taskset, host, ATTEMPT, error)
 
     def _close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             close(session, self._host)
+
+
+def _with_hosts(
+    jobs: pa.RecordBatch, variants: Sequence[int], hosts: Sequence[str]
+) -> pa.RecordBatch:
+    """Put the host of each variant into the `host` column, which a session cannot know."""
+    import pyarrow.compute as pc  # slow to import, and only batches need it
+
+    column = pa.array(hosts).dictionary_encode()
+    of_job = pc.index_in(jobs.column("taskset"), value_set=pa.array(variants, pa.int64()))
+    position = JOB_SCHEMA.get_field_index("host")
+    return jobs.set_column(position, JOB_SCHEMA.field("host"), column.take(of_job))

@@ -32,6 +32,7 @@ from taskgen_run.provenance import log_file, provenance, save_composition
 from taskgen_run.session import AbstractSession
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import from_yaml
+from taskgen_run.variants import VariantStream
 
 if TYPE_CHECKING:
     from taskgen_run.results import Intervals, State
@@ -253,11 +254,7 @@ class Experiment:
 
     def _pending(self, finished: Intervals) -> Iterator[TaskSet]:
         """The variants that are not finished, in order."""
-        for taskset in self.taskset.variants(next(finished.missing())):
-            if self.max_variants is not None and taskset.variant >= self.max_variants:
-                return
-            if taskset.variant not in finished:
-                yield taskset
+        return VariantStream(self.taskset, finished.missing(self.max_variants))
 
     def _description(self) -> dict[str, Any]:
         return {

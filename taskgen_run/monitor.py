@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskgen_run.errors import BugError, TaskgenError, one_line, place_of
@@ -12,6 +13,22 @@ if TYPE_CHECKING:
 
     from taskgen_run.job import JobBatch
     from taskgen_run.taskset import TaskSet
+    from taskgen_run.variants import TaskSets
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Variants that were computed together: each of `tasksets` on that one of `hosts`.
+
+    `jobs` has all of their jobs, each with an outcome, in the order of the variants, and
+    `segments` their stretches of execution, if they were traced.
+    """
+
+    tasksets: TaskSets
+    hosts: Sequence[str]
+    attempt: int
+    jobs: JobBatch
+    segments: pa.RecordBatch | None = None
 
 
 class AbstractMonitor:
@@ -39,6 +56,19 @@ class AbstractMonitor:
 
     def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
         """Called when a task set has failed for good, with the reason."""
+
+    def on_batch(self, batch: Batch) -> None:
+        """Called for variants that were computed together, instead of the calls for each of them.
+
+        Makes those calls, unless a subclass has a faster way.
+        """
+        for taskset, host in zip(batch.tasksets, batch.hosts, strict=True):
+            self.on_start(taskset, host, batch.attempt)
+        self.on_jobs(batch.jobs)
+        if batch.segments is not None:
+            self.on_segments(batch.segments)
+        for taskset, host in zip(batch.tasksets, batch.hosts, strict=True):
+            self.on_finish(taskset, host, batch.attempt)
 
     def on_host_fail(self, host: str, error: Exception, *, put_aside: bool) -> None:
         """Called when a host has failed, with the reason, and whether it is asked no more.
@@ -76,6 +106,9 @@ class Monitors(AbstractMonitor):
 
     def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:
         self._tell("on_fail", taskset, host, attempt, error)
+
+    def on_batch(self, batch: Batch) -> None:
+        self._tell("on_batch", batch)
 
     def on_host_fail(self, host: str, error: Exception, *, put_aside: bool) -> None:
         self._tell("on_host_fail", host, error, put_aside=put_aside)

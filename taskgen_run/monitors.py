@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from taskgen_run.errors import InfrastructureError
-from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.monitor import AbstractMonitor, Batch
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -79,6 +79,11 @@ class ProgressMonitor(AbstractMonitor):
 
     def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
         self._done += 1
+        self._show()
+
+    def on_batch(self, batch: Batch) -> None:
+        self._jobs += len(batch.jobs)
+        self._done += len(batch.tasksets)
         self._show()
 
     def on_fail(self, taskset: TaskSet, host: str, attempt: int, error: Exception) -> None:

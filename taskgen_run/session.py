@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from taskgen_run.errors import TaskgenError
 from taskgen_run.task import Attribute
 
 if TYPE_CHECKING:
@@ -118,7 +119,24 @@ class BatchSession(Protocol):
     """A session that computes many concrete task sets in one call; the distributor prefers it."""
 
     def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
-        """The jobs of all `tasksets` in `job.JOB_SCHEMA`, in order; sets each `horizon_ns`."""
+        """The jobs of all `tasksets` in `job.JOB_SCHEMA`, in order; sets each `horizon_ns`.
+
+        What it is given can be looked at by columns, too: see `variants.TaskSets`. When it raises,
+        it is called again with fewer, until those that are to blame fail alone.
+        """
+        ...
+
+
+@runtime_checkable
+class SizingSession(Protocol):
+    """A session that computes in batches, and knows beforehand how much a task set will be."""
+
+    def estimate_rows(self, tasksets: Sequence[TaskSet]) -> Sequence[int | TaskgenError]:
+        """About how many rows the results of each will have; the reason, if it cannot be run.
+
+        What is together too much for one batch is computed in several; what cannot be run fails
+        alone.
+        """
         ...
 
 

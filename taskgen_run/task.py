@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,12 @@ PRIORITY_EDF = 128
 
 def to_ns(ms: float | Decimal) -> int:
     """Exact ns of a valid number of ms: 8.2 is 8 200 000, whatever its binary fraction."""
-    return ms * NS_PER_MS if isinstance(ms, int) else int(Decimal(str(ms)) * NS_PER_MS)
+    return ms * NS_PER_MS if isinstance(ms, int) else _decimal_to_ns(ms)
+
+
+@lru_cache(2**14)  # the same few numbers come in variant after variant
+def _decimal_to_ns(ms: float | Decimal) -> int:
+    return int(Decimal(str(ms)) * NS_PER_MS)
 
 
 def quota_bytes(quota: int | str) -> int:

@@ -19,8 +19,11 @@ from taskgen_run.values import Path, Random, from_yaml, replace, samples, walk
 _XML_KEY = re.compile(r"@?[A-Za-z_][A-Za-z0-9_.-]*|#text")
 _NO_XML_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+Place = tuple[int, Path]
+"""A task's position, and a place in it."""
+
 Axis = tuple[int, Path, Any]
-"""A task's position, a place in it, and the values or the random value that stand there."""
+"""The same with the values, or the random value, that stand there."""
 
 
 class TaskSet:
@@ -133,19 +136,42 @@ class TaskSet:
         Their order is that of a product in which the last attribute of the last task moves
         fastest. One variant is in memory at a time.
         """
-        axes = list(self._axes())
-        randoms = [
-            (position, path, f"{position}/{_dotted(path)}", random)
-            for position, path, random in self._randoms()
-        ]
+        axes, randoms = list(self._axes()), list(self._keyed_randoms())
         for number, choice in enumerate(_product([values for *_, values in axes], start), start):
-            variant = TaskSet([task.copy() for task in self._tasks], self.name)
-            variant.seed, variant.variant = self.seed, number
-            for (position, path, _), value in zip(axes, choice, strict=True):
-                variant._set(position, path, value)
-            for position, path, key, random in randoms:
-                variant._set(position, path, random.choose(f"{self.seed}/{number}/{key}"))
-            yield variant
+            settings = {axis[:2]: value for axis, value in zip(axes, choice, strict=True)}
+            for place, key, random in randoms:
+                settings[place] = random.choose(f"{self.seed}/{number}/{key}")
+            yield self.variant_with(number, settings)
+
+    def variant_with(self, number: int, settings: Mapping[Place, Any]) -> TaskSet:
+        """The concrete task set with this number, whose attributes that move have these values."""
+        variant = TaskSet([task.copy() for task in self._tasks], self.name)
+        variant.seed, variant.variant = self.seed, number
+        for (position, path), value in settings.items():
+            variant._set(position, path, value)
+        return variant
+
+    def settings(self, numbers: Sequence[int]) -> dict[Place, list[Any]]:
+        """What moves in the variants with these `numbers`: the values of each place, in turn.
+
+        For a task set whose variants are counted (`variant_count`).
+        """
+        found: dict[Place, list[Any]] = {}
+        repeats = self.variant_count() or 0
+        for position, path, values in self._axes():
+            size = len(values)
+            repeats //= size
+            digits = (number // repeats % size for number in numbers)
+            found[position, path] = [values[digit] for digit in digits]
+        for place, key, random in self._keyed_randoms():
+            found[place] = [random.choose(f"{self.seed}/{number}/{key}") for number in numbers]
+        return found
+
+    def _keyed_randoms(self) -> Iterator[tuple[Place, str, Random]]:
+        """The random values, each with the part of its key that tells its place."""
+        for position, path, random in self._walk():
+            if isinstance(random, Random):
+                yield (position, path), f"{position}/{_dotted(path)}", random
 
     def witnesses(self) -> Iterator[TaskSet]:
         """Yield the first variant, and it with each other text that an attribute may have.
@@ -183,13 +209,10 @@ class TaskSet:
 
     def _set(self, position: int, path: Path, value: Any) -> None:
         task, name = self._tasks[position], str(path[0])
-        task[name] = replace(task[name], path[1:], value)
+        task[name] = replace(task[name], path[1:], value) if len(path) > 1 else value
 
     def _axes(self) -> Iterator[Axis]:
         return ((p, path, v) for p, path, v in self._walk() if not isinstance(v, Random))
-
-    def _randoms(self) -> Iterator[Axis]:
-        return ((p, path, v) for p, path, v in self._walk() if isinstance(v, Random))
 
     def _walk(self) -> Iterator[Axis]:
         for position, task in enumerate(self._tasks):

@@ -12,10 +12,10 @@ in yaml                                means
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from hashlib import sha256
 from numbers import Real
 from typing import Any, overload
 
@@ -26,6 +26,7 @@ Path = tuple[str | int, ...]
 
 _NUMBERS = (Real, Decimal)
 _SHORT = 10_000
+_DIGITS = 15  # so many digits a Decimal holds in any case
 _SINGLE = (str, int, float, bytes, Mapping)  # the usual ones first: asked for every variant
 
 
@@ -56,6 +57,7 @@ class Range(Sequence[int | float]):
         whole = start % 1 == stride % 1 == 0
         self._first: int | Decimal = int(start) if whole else start
         self._step: int | Decimal = int(stride) if whole else stride
+        self._in_units = None if whole else _in_units(start, stride, end)
 
     def __len__(self) -> int:
         return self._count
@@ -72,6 +74,10 @@ class Range(Sequence[int | float]):
         steps = index % self._count
         if isinstance(self._step, int):
             return int(self._first) + self._step * steps
+        if self._in_units is not None:
+            first, step, per_one = self._in_units
+            units = first + step * steps
+            return units / per_one if units % per_one else units // per_one
         value = self._first + self._step * steps
         return int(value) if value == value.to_integral_value() else float(value)
 
@@ -100,6 +106,19 @@ def _exact(number: object, text: str) -> Decimal:
     return exact
 
 
+def _in_units(first: Decimal, step: Decimal, last: Decimal) -> tuple[int, int, int] | None:
+    """The first number and the step in units of their last decimal, and how many make one.
+
+    None where a Decimal would round. The quotient of two ints is the float that is nearest to it,
+    as is that of a Decimal, which takes five times as long.
+    """
+    exponents = (int(number.as_tuple().exponent) for number in (first, step))
+    units = Decimal(10) ** -min(*exponents, 0)
+    if max(map(abs, (first, last))) * units >= 10**_DIGITS:
+        return None
+    return int(first * units), int(step * units), int(units)
+
+
 class Random:
     """One of `choices`, chosen anew in every variant, each with the same probability.
 
@@ -114,7 +133,7 @@ class Random:
 
     def choose(self, key: str) -> Any:
         """The value for `key`: the first 8 bytes of its SHA-256, as a fraction of the choices."""
-        digest = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+        digest = int.from_bytes(sha256(key.encode()).digest()[:8], "big")
         return self.choices[digest * len(self.choices) >> 64]
 
     def __repr__(self) -> str:
@@ -144,6 +163,13 @@ def samples(value: Any) -> Iterable[Any]:
     if not hasattr(value, "__len__") or not hasattr(value, "__getitem__"):
         return ()
     return value if len(value) <= _SHORT else (value[0], value[-1])
+
+
+def is_compact(value: Any) -> bool:
+    """Whether the values are few, or given by a rule of ours, and can be taken by their number."""
+    if isinstance(value, Random):
+        value = value.choices
+    return type(value) in (Range, range) or (type(value) in (tuple, list) and len(value) <= _SHORT)
 
 
 def walk(attributes: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taskgen_run.errors import BugError
-from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA, Outcome
+from taskgen_run.job import JOB_SCHEMA, SEGMENT_SCHEMA, Outcome
+from taskgen_run.monitor import Batch
+from taskgen_run.results.computed import check_outcomes, flags, positions, rows_of_batch
+from taskgen_run.results.ended import Ended
 from taskgen_run.results.misses import missed
 from taskgen_run.results.rows import clean_text, task_rows
-from taskgen_run.results.schemas import plain
+from taskgen_run.results.schemas import KEYS, plain
+from taskgen_run.results.sorting import ordered
 from taskgen_run.results.streams import as_schema, joined
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import TaskSets
 
 _JOBS = plain(JOB_SCHEMA)
 _BATCH_SIZE = 32  # what a batch costs beyond its rows, in rows
@@ -59,6 +63,7 @@ class Pending:
         self._jobs: list[pa.RecordBatch] = []
         self._waiting = joined([], _JOBS)
         self._segments: list[pa.RecordBatch] = []
+        self._batches: list[Batch] = []
         self.size = 0
         """About how many rows have been reported since the last `take`."""
 
@@ -105,6 +110,21 @@ class Pending:
         variant.outcome, variant.error = "failed", clean_text(error)
         self._end(variant)
 
+    def add_batch(self, batch: Batch) -> None:
+        """Variants that have been computed together, from their start to their finish.
+
+        Raises BugError for other schemas, or a variant that runs or had been dropped.
+        """
+        _require(batch.jobs.record_batch, JOB_SCHEMA, "jobs")
+        if batch.segments is not None:
+            _require(batch.segments, SEGMENT_SCHEMA, "segments")
+        taken = (self._running.keys() | self._dropped).intersection(batch.tasksets.numbers)
+        if taken:
+            raise BugError(f"variant {min(taken)} was started before, and must not be in a batch")
+        self._batches.append(batch)
+        segments = 0 if batch.segments is None else batch.segments.num_rows
+        self.size += len(batch.jobs) + segments + sum(batch.tasksets.sizes) + _BATCH_SIZE
+
     def drop(self, taskset: TaskSet) -> None:
         """A variant was stopped: what is known of it is forgotten."""
         self._running.pop(taskset.variant, None)
@@ -119,23 +139,43 @@ class Pending:
         self._ended.append(variant)
         self.size += len(variant.taskset) + _BATCH_SIZE
 
-    def take(self) -> tuple[dict[str, pa.RecordBatch], list[Variant]]:
+    def take(self) -> tuple[dict[str, pa.RecordBatch], Ended]:
         """The rows of each table that are ready for the journal, and the variants that ended.
 
         Raises BugError for jobs of a variant that does not run, for outcomes that do not exist
         and for a finished variant with jobs without an outcome.
         """
+        batches, self._batches = self._batches, []
+        rows, ended = self._take_variants()
+        if not batches:
+            return rows, ended
+        parts = [rows]
+        for batch in batches:
+            computed, more = rows_of_batch(batch, self._attributes, self._plain)
+            parts.append(computed)
+            ended += more
+        return {
+            table: ordered(joined([part[table] for part in parts], columns), KEYS[table])
+            for table, columns in self._plain.items()
+            if table in rows
+        }, ended
+
+    def _take_variants(self) -> tuple[dict[str, pa.RecordBatch], Ended]:
         ended, self._ended, self.size = self._ended, [], 0
         known = _Known(sorted([*self._running.values(), *ended], key=_number), self._dropped)
         rows = {
             "jobs": self._take_jobs(known),
             "segments": self._take_segments(known) if ended else joined([], SEGMENT_SCHEMA),
             "tasks": task_rows(
-                [variant.taskset for variant in ended], self._attributes, self._plain["tasks"]
+                TaskSets([variant.taskset for variant in ended]),
+                self._attributes,
+                self._plain["tasks"],
             ),
             "tasksets": _variant_rows(ended, self._plain["tasksets"]),
         }
-        return {table: as_schema(batch, self._plain[table]) for table, batch in rows.items()}, ended
+        return {
+            table: as_schema(batch, self._plain[table]) for table, batch in rows.items()
+        }, _summary(ended)
 
     def _take_jobs(self, known: _Known) -> pa.RecordBatch:
         reported, self._jobs = as_schema(joined(self._jobs, JOB_SCHEMA), _JOBS), []
@@ -149,17 +189,17 @@ class Pending:
             raise BugError("jobs must not be of an attempt that has not been started")
         lapsed = attempt < known.attempts[position]
         ended = known.ended[position] & ~lapsed
-        unfinished = _bools(pc.is_null(jobs["outcome"])) & (lapsed | known.failed[position])
+        unfinished = flags(pc.is_null(jobs["outcome"])) & (lapsed | known.failed[position])
         jobs = jobs.set_column(
             jobs.schema.get_field_index("outcome"),
             jobs.schema.field("outcome"),
             pc.if_else(pa.array(unfinished), Outcome.UNFINISHED.value, jobs["outcome"]),
         )
-        is_open = _bools(pc.is_null(jobs["outcome"]))
-        _check_outcomes(jobs, is_open & ended)
+        is_open = flags(pc.is_null(jobs["outcome"]))
+        check_outcomes(jobs, is_open & ended)
         horizon = pa.array(known.horizons[position], mask=~(ended & known.has_horizon[position]))
         jobs = jobs.append_column(self._plain["jobs"].field("missed"), missed(jobs, horizon))
-        undecided = _bools(pc.and_(pc.is_null(jobs["end_ns"]), pc.is_valid(jobs["deadline_ns"])))
+        undecided = flags(pc.and_(pc.is_null(jobs["end_ns"]), pc.is_valid(jobs["deadline_ns"])))
         waits = (is_open | undecided) & ~(ended | lapsed)
         self._waiting = jobs.select(_JOBS.names).filter(pa.array(waits))
         known.count(jobs, position, ~waits & ~lapsed)
@@ -193,23 +233,17 @@ class _Known:
 
     def positions(self, rows: pa.RecordBatch, what: str) -> npt.NDArray[np.int64]:
         """The position of each row's variant."""
-        tasksets = rows["taskset"].to_numpy()
-        position = np.searchsorted(self._numbers, tasksets)
-        found = position < len(self._numbers)
-        found[found] = self._numbers[position[found]] == tasksets[found]
-        if not found.all():
-            raise BugError(f"{what} came of variant {tasksets[~found][0]}, which does not run")
-        return position
+        return positions(self._numbers, rows, what)
 
     def count(
         self, jobs: pa.RecordBatch, position: npt.NDArray[np.int64], counts: npt.NDArray[np.bool_]
     ) -> None:
         """Add those of the `jobs` that count to their variants' numbers."""
-        misses = _bools(jobs["missed"].fill_null(False))
-        unfinished = _bools(
+        misses = flags(jobs["missed"].fill_null(False))
+        unfinished = flags(
             pc.equal(jobs["outcome"], pa.scalar(Outcome.UNFINISHED.value)).fill_null(False)
         )
-        unknown = _bools(pc.is_null(jobs["missed"]))
+        unknown = flags(pc.is_null(jobs["missed"]))
         size = len(self._variants)
         numbers = [
             np.bincount(position[counts & chosen], minlength=size).tolist()
@@ -224,11 +258,6 @@ class _Known:
 
 def _number(variant: Variant) -> int:
     return variant.taskset.variant
-
-
-def _bools(array: pa.Array[Any]) -> npt.NDArray[np.bool_]:
-    flags: npt.NDArray[np.bool_] = array.to_numpy(zero_copy_only=False).astype(np.bool_)
-    return flags
 
 
 def _require(batch: pa.RecordBatch, columns: pa.Schema, what: str) -> None:
@@ -250,14 +279,14 @@ def _latest(jobs: pa.RecordBatch) -> pa.RecordBatch:
     return jobs.take(pa.array(np.sort(last["row_max"].to_numpy())))
 
 
-def _check_outcomes(jobs: pa.RecordBatch, is_open: npt.NDArray[np.bool_]) -> None:
-    if is_open.any():
-        number = jobs["taskset"].to_numpy()[is_open][0]
-        raise BugError(f"variant {number} finished while {is_open.sum()} jobs had no outcome")
-    unknown = pc.unique(jobs["outcome"].filter(pc.invert(pc.is_in(jobs["outcome"], OUTCOMES))))
-    names = unknown.drop_null().to_pylist()
-    if names:
-        raise BugError(f"outcome of a job must be one of {OUTCOMES.to_pylist()}, got {names[0]!r}")
+def _summary(variants: list[Variant]) -> Ended:
+    return Ended(
+        finished=[_number(variant) for variant in variants if variant.outcome == "finished"],
+        failed=[_number(variant) for variant in variants if variant.outcome == "failed"],
+        jobs=sum(variant.jobs for variant in variants),
+        deadline_misses=sum(variant.deadline_misses for variant in variants),
+        unknown_misses=sum(variant.unknown_misses for variant in variants),
+    )
 
 
 def _variant_rows(variants: list[Variant], columns: pa.Schema) -> pa.RecordBatch:

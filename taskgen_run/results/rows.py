@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from taskgen_run.results.schemas import ARGUMENT
 from taskgen_run.task import Attribute, Kind, quota_bytes
-from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import TaskSets
 
 
 def task_rows(
-    tasksets: Sequence[TaskSet], attributes: Mapping[str, Attribute], columns: pa.Schema
+    tasksets: TaskSets, attributes: Mapping[str, Attribute], columns: pa.Schema
 ) -> pa.RecordBatch:
     """The tasks of concrete `tasksets`, a row each, in the schema `columns`.
 
     Null is what is unset, and a value without the column's type, for which the variant failed.
     """
-    tasks = [task for taskset in tasksets for task in taskset]
+    numbers, sizes = tasksets.numbers, tasksets.sizes
     values: dict[str, list[Any]] = {
-        "taskset": [taskset.variant for taskset in tasksets for _ in taskset],
-        "task": [position for taskset in tasksets for position in range(len(taskset))],
+        "taskset": np.repeat(np.array(numbers, np.int64), sizes).tolist(),
+        "task": [position for size in sizes for position in range(size)],
+        **{name: tasksets.attribute(name) for name in attributes},
+        "id": tasksets.ids(),
     }
-    for name in attributes:
-        values[name] = [task.get(name) for task in tasks]
-    values["id"] = [identifier for taskset in tasksets for identifier in taskset.ids()]
     values[ARGUMENT] = [
         config.get("arg1") if isinstance(config, Mapping) else None for config in values["config"]
     ]

@@ -49,7 +49,7 @@ def in_order(
         return
     folder.mkdir()
     try:
-        chunks = ([_sorted(chunk, keys)] for chunk in cut(source(), CHUNK_ROWS))
+        chunks = ([ordered(chunk, keys)] for chunk in cut(source(), CHUNK_ROWS))
         runs = [_write(chunk, folder / f"0-{index}") for index, chunk in enumerate(chunks)]
         level = 0
         while len(runs) > FAN_IN:
@@ -79,7 +79,7 @@ def _is_in_order(batches: Iterable[pa.RecordBatch], keys: Sequence[str]) -> bool
 
 def _rises(batch: pa.RecordBatch, keys: Sequence[str]) -> bool:
     """Whether no row of the batch is smaller than the one before it."""
-    undecided = np.ones(batch.num_rows - 1, np.bool_)
+    undecided = np.ones(max(batch.num_rows - 1, 0), np.bool_)
     for name in keys:
         column = batch.column(name).to_numpy()
         before, after = column[:-1], column[1:]
@@ -93,7 +93,8 @@ def _key(batch: pa.RecordBatch, keys: Sequence[str], row: int) -> Key:
     return tuple(batch.column(name)[row].as_py() for name in keys)
 
 
-def _sorted(batch: pa.RecordBatch, keys: Sequence[str]) -> pa.RecordBatch:
+def ordered(batch: pa.RecordBatch, keys: Sequence[str]) -> pa.RecordBatch:
+    """The rows of one batch ordered by the columns `keys`."""
     if _rises(batch, keys):
         return batch
     return batch.take(pc.sort_indices(batch, [(name, "ascending") for name in keys]))
@@ -131,5 +132,5 @@ def _merged(runs: Iterable[Path], keys: Sequence[str]) -> Iterator[pa.RecordBatc
             rest = head.slice(rows) if rows < head.num_rows else next(reader, None)
             if rest is not None:
                 left.append((rest, reader))
-        yield _sorted(joined(taken, taken[0].schema), keys)
+        yield ordered(joined(taken, taken[0].schema), keys)
         heads = left

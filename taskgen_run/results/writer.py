@@ -17,7 +17,7 @@ from taskgen_run.errors import (
     TaskgenError,
     one_line,
 )
-from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.monitor import AbstractMonitor, Batch
 from taskgen_run.results import directory as directories
 from taskgen_run.results import files
 from taskgen_run.results.directory import Contents, Status
@@ -145,9 +145,7 @@ class ResultWriter(AbstractMonitor):
     def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
         """An attempt at a variant begins."""
         with self._reporting():
-            number = taskset.variant
-            if number in self._finished or number in self._failed:
-                raise BugError(f"variant {number} has ended already and must not be started again")
+            self._require_new(taskset.variant)
             self._pending.start(taskset, host, attempt)
 
     def on_jobs(self, jobs: JobBatch) -> None:
@@ -165,6 +163,14 @@ class ResultWriter(AbstractMonitor):
         """A variant has finished; all of its jobs have an outcome."""
         with self._reporting():
             self._pending.finish(taskset)
+            self._commit_soon()
+
+    def on_batch(self, batch: Batch) -> None:
+        """Variants that were computed together have finished."""
+        with self._reporting():
+            for number in batch.tasksets.numbers:
+                self._require_new(number)
+            self._pending.add_batch(batch)
             self._commit_soon()
 
     def on_stop(self, taskset: TaskSet, host: str, attempt: int) -> None:
@@ -234,6 +240,10 @@ class ResultWriter(AbstractMonitor):
             self._journal.close()
             lock.release()
 
+    def _require_new(self, number: int) -> None:
+        if number in self._finished or number in self._failed:
+            raise BugError(f"variant {number} has ended already and must not be started again")
+
     def _recovered(self, held: Contents | None) -> Mapping[str, Iterable[pa.RecordBatch]]:
         if held is None:
             return {}
@@ -292,12 +302,13 @@ class ResultWriter(AbstractMonitor):
         rows, ended = self._pending.take()
         if any(batch.num_rows for batch in rows.values()):
             self._journal.commit(rows)
-        for variant in ended:
-            has_finished = variant.outcome == Status.FINISHED
-            (self._finished if has_finished else self._failed).add(variant.taskset.variant)
-            self._jobs += variant.jobs
-            self._deadline_misses += variant.deadline_misses
-            self._unknown_misses += variant.unknown_misses
+        for number in ended.finished:
+            self._finished.add(number)
+        for number in ended.failed:
+            self._failed.add(number)
+        self._jobs += ended.jobs
+        self._deadline_misses += ended.deadline_misses
+        self._unknown_misses += ended.unknown_misses
 
     def _write_record(self, status: Status, error: str | None) -> None:
         directories.write_record(

@@ -5,8 +5,9 @@ Nothing here needs numba.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from taskgen_run.sessions._simulation import (
     check_job_count,
     check_simulation,
 )
+from taskgen_run.sessions.horizon import natural_horizon_of
 from taskgen_run.simulator import layout
-from taskgen_run.task import Task, require
+from taskgen_run.task import require, to_ns
 from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import columnar
 
 SCHEDULERS = {
     "RM": layout.RM,
@@ -40,6 +43,10 @@ CHOICES = {
     "tie": ("simso", "index"),
     "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
 }
+
+
+NEVER = 2**63 - 1
+UNSET = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,77 +111,144 @@ def _check_plain(options: Options) -> None:
             )
 
 
+REQUIRED = {"FP": ("executiontime", "priority"), "NP_FP": ("executiontime", "priority")}
+
+
+class Inputs:
+    """What a simulation reads of the tasks of all task sets, one after the other, as columns in ns.
+
+    A task set that cannot be simulated is in `errors`, by its position; its numbers say nothing.
+    """
+
+    def __init__(self, tasksets: Sequence[TaskSet], options: Options) -> None:
+        self.tasksets = columnar(tasksets)
+        self.sizes = self.tasksets.sizes
+        self.errors: dict[int, ConfigurationError] = {}
+        self._options = options
+        self._firsts = np.cumsum([0, *self.sizes])
+        for name in REQUIRED.get(options.scheduler, ("executiontime",)):
+            self._require(name)
+        self.period = self._ns("period")
+        self.offset = self._ns("offset")
+        self.wcet = self._ns("executiontime")
+
+    def _require(self, name: str) -> None:
+        values = self.tasksets.attribute(name)
+        if None not in values:
+            return
+        for number, taskset in enumerate(self.tasksets):
+            try:
+                check_tasks(taskset, self._options)
+            except ConfigurationError as error:
+                self.errors.setdefault(number, error)
+
+    def _ns(self, name: str, unset: int = 0) -> NDArray[np.int64]:
+        values = self.tasksets.attribute(name)
+        return np.array([unset if ms is None else to_ns(ms) for ms in values], np.int64)
+
+    def natural_horizons_ns(self) -> list[int]:
+        """`natural_horizon_ns` of each task set."""
+        offsets, periods = self.offset.tolist(), self.period.tolist()
+        works = self.wcet.tolist()
+        return [
+            natural_horizon_of(offsets[first:last], periods[first:last], works[first:last])
+            for first, last in pairwise(self._firsts.tolist())
+        ]
+
+    def table(self, horizons: Sequence[int]) -> NDArray[Any]:
+        """The tasks as `layout.TASK_INPUT`; one without a deadline has `layout.NO_DEADLINE`.
+
+        Too many jobs are in `errors`, too.
+        """
+        table = np.zeros(len(self.period), layout.TASK_INPUT)
+        deadline = self._ns("deadline", UNSET)
+        deadline = np.where(deadline == UNSET, self.period, deadline)
+        deadline[deadline == 0] = layout.NO_DEADLINE
+        table["offset"], table["period"], table["wcet"] = self.offset, self.period, self.wcet
+        table["deadline"] = deadline
+        table["count"] = self._job_counts(np.repeat(np.array(horizons, np.int64), self.sizes))
+        table["kill_after"] = self._kill_after(deadline)
+        table["key"] = self._keys(deadline)
+        table["row"] = np.cumsum(table["count"]) - table["count"]
+        jobs = self.per_taskset(table["count"])
+        for number in np.flatnonzero(jobs > MOST_JOBS).tolist():
+            try:
+                check_job_count(self.tasksets[number], horizons[number], int(jobs[number]))
+            except ConfigurationError as error:
+                self.errors.setdefault(number, error)
+        return table
+
+    def per_taskset(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The sum of what each task has, for each task set."""
+        before = np.concatenate([[0], np.cumsum(numbers)])
+        totals: NDArray[np.int64] = before[self._firsts[1:]] - before[self._firsts[:-1]]
+        return totals
+
+    def _job_counts(self, horizon: NDArray[np.int64]) -> NDArray[np.int64]:
+        single = self.period == 0
+        count = -((self.offset - horizon) // np.where(single, 1, self.period))
+        count = np.where(single, self.offset < horizon, np.maximum(count, 0))
+        limits = self.tasksets.attribute("numberofjobs")
+        limit = np.array([number or 0 for number in limits], np.int64)
+        return np.where((limit > 0) & (limit < count), limit, count)
+
+    def _kill_after(self, deadline: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When a job is killed after its release: critical time, or deadline with abort."""
+        kill = self._ns("criticaltime")
+        kill[kill == 0] = NEVER
+        if self._options.on_miss == "abort":
+            missed = np.where(deadline == layout.NO_DEADLINE, NEVER, deadline)
+            kill = np.minimum(kill, missed)
+        kill[kill == NEVER] = layout.NONE
+        return kill
+
+    def _keys(self, deadline: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self._options.scheduler in ("FP", "NP_FP"):
+            return np.array([value or 0 for value in self.tasksets.attribute("priority")], np.int64)
+        time = deadline if self._options.scheduler == "DM" else self.period
+        return np.where((time == 0) | (time == layout.NO_DEADLINE), layout.INFINITY, time)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Task sets before their simulation.
+
+    `naturals` are their natural horizons, empty unless they are asked for; `tasks` is the
+    `Inputs.table` up to the `horizons`.
+    """
+
+    inputs: Inputs
+    naturals: Sequence[int]
+    horizons: Sequence[int]
+    tasks: NDArray[Any]
+
+    @property
+    def errors(self) -> Mapping[int, ConfigurationError]:
+        """Why task sets cannot be simulated, by their positions."""
+        return self.inputs.errors
+
+    def require_valid(self) -> None:
+        """Raise the ConfigurationError of the first that cannot be simulated."""
+        for _, error in sorted(self.errors.items()):
+            raise error
+
+
 def check_tasks(taskset: TaskSet, options: Options) -> None:
     """Check that every task has what a simulation with `options` needs.
 
     Raises ConfigurationError, naming the task.
     """
     for position, task in enumerate(taskset):
-        if "executiontime" not in task:
-            require(task, "executiontime", taskset.place(position), "for a simulation")
-        if options.scheduler in ("FP", "NP_FP") and "priority" not in task:
-            require(
-                task,
-                "priority",
-                taskset.place(position),
-                f"for session.scheduler={options.scheduler}",
-            )
-
-
-def _check_job_counts(
-    tasksets: Sequence[TaskSet], horizons: Sequence[int], table: NDArray[Any]
-) -> None:
-    """Raise ConfigurationError for a task set of more than `MOST_JOBS` jobs."""
-    firsts = np.cumsum([0, *map(len, tasksets)])[:-1]
-    jobs = np.add.reduceat(table["count"], firsts)
-    for number in np.flatnonzero(jobs > MOST_JOBS).tolist():
-        check_job_count(tasksets[number], horizons[number], jobs[number])
+        for name in REQUIRED.get(options.scheduler, ("executiontime",)):
+            why = f"for session.scheduler={options.scheduler}" if name == "priority" else ""
+            require(task, name, taskset.place(position), why or "for a simulation")
 
 
 def task_table(
     tasksets: Sequence[TaskSet], horizons: Sequence[int], options: Options
 ) -> NDArray[Any]:
-    """The tasks of all task sets as `layout.TASK_INPUT`, one after the other.
-
-    A task without a deadline has `layout.NO_DEADLINE`. Raises ConfigurationError for too many jobs.
-    """
-    rows = [
-        _task_row(task, horizon, options)
-        for taskset, horizon in zip(tasksets, horizons, strict=True)
-        for task in taskset
-    ]
-    table = np.array(rows, layout.TASK_INPUT)
-    _check_job_counts(tasksets, horizons, table)
-    table["row"] = np.cumsum(table["count"]) - table["count"]
+    """The tasks of all task sets, as `Inputs.table` has them. Raises ConfigurationError."""
+    inputs = Inputs(tasksets, options)
+    table = inputs.table(horizons)
+    Prepared(inputs, [], horizons, table).require_valid()
     return table
-
-
-def _task_row(task: Task, horizon: int, options: Options) -> tuple[int, ...]:
-    offset, period = task.offset_ns, task.period_ns
-    deadline = task.deadline_ns or layout.NO_DEADLINE
-    count = max(0, -((offset - horizon) // period)) if period else int(offset < horizon)
-    limit = task.job_count
-    return (
-        offset,
-        period,
-        count if limit is None or limit > count else limit,
-        deadline,
-        _kill_after(task, deadline, options),
-        task.executiontime_ns or 0,
-        _key(task, deadline, options),
-        0,
-    )
-
-
-def _kill_after(task: Task, deadline: int, options: Options) -> int:
-    """When a job is killed, in ns after its release: critical time, or deadline with abort."""
-    critical = task.criticaltime_ns if "criticaltime" in task else None
-    missed = deadline if options.on_miss == "abort" and deadline != layout.NO_DEADLINE else None
-    return min((ns for ns in (critical, missed) if ns is not None), default=layout.NONE)
-
-
-def _key(task: Task, deadline: int, options: Options) -> int:
-    if options.scheduler in ("FP", "NP_FP"):
-        return int(task["priority"])
-    time = deadline if options.scheduler == "DM" else task.period_ns
-    return layout.INFINITY if time in (0, layout.NO_DEADLINE) else time

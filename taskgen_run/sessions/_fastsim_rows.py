@@ -11,14 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA, Outcome
-from taskgen_run.sessions._fastsim_inputs import SCHEDULERS, Options, task_table
+from taskgen_run.sessions._fastsim_inputs import SCHEDULERS, Options
 from taskgen_run.sessions._fastsim_packing import pack
 from taskgen_run.sessions._simulation import COSTS
 from taskgen_run.simulator import layout
 from taskgen_run.simulator.batch import Costs, run_batch
 from taskgen_run.simulator.columns import fill_columns, mark_valid
 from taskgen_run.task import to_ns
-from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import TaskSets
 
 _OUTCOME_CODES = np.array(
     [
@@ -38,21 +38,30 @@ _OUTCOME_CODES = np.array(
 class Simulated:
     """The results of `tasksets`: their tasks, which of them were `refused`, rows and segments."""
 
-    tasksets: Sequence[TaskSet]
+    tasksets: TaskSets
     tasks: NDArray[Any]
     refused: NDArray[np.bool_]
     rows: layout.Rows
     segments: NDArray[Any]
 
-    def single_jobs_ended(self, number: int) -> bool:
-        """Whether the single jobs of a task set have run to their end, or will not run."""
-        if self.refused[number]:
-            return True
-        first = sum(map(len, self.tasksets[:number]))
-        tasks = self.tasks[first : first + len(self.tasksets[number])]
-        singles = tasks[tasks["period"] == 0]
-        ended = self.rows.end[singles["row"][singles["count"] > 0]] != layout.NONE
-        return bool((singles["count"] > 0).all() and ended.all())
+    def waiting(self) -> list[int]:
+        """The task sets of which a single job has not ended, though it will run one day."""
+        waits = (self.tasks["period"] == 0) & ~np.repeat(self.refused, self.tasksets.sizes)
+        released = waits & (self.tasks["count"] > 0)
+        waits[released] = self.rows.end[self.tasks["row"][released]] == layout.NONE
+        firsts = np.cumsum([0, *self.tasksets.sizes])
+        numbers = np.searchsorted(firsts, np.flatnonzero(waits), side="right") - 1
+        return list(map(int, np.unique(numbers)))
+
+    def row_bounds(self) -> NDArray[np.int64]:
+        """The number of the first job of each task set, and that of all jobs."""
+        rows = np.append(self.tasks["row"], len(self.rows.end))
+        bounds: NDArray[np.int64] = rows[np.cumsum([0, *self.tasksets.sizes])]
+        return bounds
+
+    def segment_bounds(self) -> NDArray[np.int64]:
+        """The same of the segments."""
+        return np.searchsorted(self.segments["job"], self.row_bounds())
 
     def jobs(self) -> pa.RecordBatch:
         """Every job, ordered by task set, task and number."""
@@ -94,20 +103,19 @@ class Simulated:
 
     def _positions(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The variant that each task is of, and its position there."""
-        sizes = [len(taskset) for taskset in self.tasksets]
-        variants = np.array([taskset.variant for taskset in self.tasksets], np.int64)
+        sizes = self.tasksets.sizes
+        variants = np.array(self.tasksets.numbers, np.int64)
         firsts = np.cumsum(sizes) - sizes
         positions = np.arange(len(self.tasks)) - np.repeat(firsts, sizes)
         return np.repeat(variants, sizes), positions.astype(np.int32)
 
 
 def simulate_all(
-    tasksets: Sequence[TaskSet], horizons: Sequence[int], options: Options
+    tasksets: TaskSets, tasks: NDArray[Any], horizons: Sequence[int], options: Options
 ) -> Simulated:
-    """Simulate checked task sets up to their horizons."""
-    tasks = task_table(tasksets, horizons, options)
+    """Simulate checked task sets, with `tasks` in `layout.TASK_INPUT`, up to their horizons."""
     refused = np.zeros(len(tasksets), np.bool_)
-    sizes = [len(taskset) for taskset in tasksets]
+    sizes = tasksets.sizes
     firsts = np.cumsum([0, *sizes])
     if options.partitioned:
         gathered, parts = _partitioned(tasks, firsts, horizons, options, refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from taskgen_run.errors import ConfigurationError, unknown_name
@@ -108,14 +108,28 @@ class Horizons:
 
     def first(self, taskset: TaskSet) -> int:
         """The horizon to begin with."""
-        if self.are_automatic:
-            return min(natural_horizon_ns(taskset), self._cap_ns)
+        return self.shortened(natural_horizon_ns(taskset)) if self.are_automatic else self.given
+
+    def shortened(self, natural_ns: int) -> int:
+        """The automatic one to begin with, if the natural one is this."""
+        return min(natural_ns, self._cap_ns)
+
+    @property
+    def given(self) -> int:
+        """That of all task sets, if they are not automatic."""
         return to_ns(float(self._options.duration_ms))
 
     def tell_if_cut(self, taskset: TaskSet) -> None:
         """Log it if the first horizon is shorter than it should be."""
-        if self.are_automatic and natural_horizon_ns(taskset) > self._cap_ns:
-            self._report_cap(taskset, "its maximum offset plus two hyperperiods is longer")
+        if self.are_automatic:
+            self.tell_which_are_cut([taskset], [natural_horizon_ns(taskset)])
+
+    def tell_which_are_cut(self, tasksets: Sequence[TaskSet], naturals_ns: Sequence[int]) -> None:
+        """Log it of those whose natural horizon is longer than the cap."""
+        for position, natural_ns in enumerate(naturals_ns):
+            if natural_ns > self._cap_ns and self._is_told:
+                why = "its maximum offset plus two hyperperiods is longer"
+                self._report_cap(tasksets[position], why)
 
     def longer(self, taskset: TaskSet, horizon_ns: int) -> int | None:
         """The next one, as a single job has not ended; None, and logged, when it is the cap."""
@@ -127,6 +141,11 @@ class Horizons:
     @property
     def _cap_ns(self) -> int:
         return to_ns(self._options.duration_cap_ms)
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether anybody reads of one more that the cap cuts short."""
+        return not self._cap_was_hit or logger.isEnabledFor(logging.DEBUG)
 
     def _report_cap(self, taskset: TaskSet, why: str) -> None:
         logger.log(

@@ -6,16 +6,16 @@ What each column means, `taskgen_run.sessions.simso` defines.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
+from taskgen_run.errors import TaskgenError
 from taskgen_run.session import AbstractSession
-from taskgen_run.sessions._fastsim_inputs import (
-    Options,
-    check_options,
-    check_tasks,
-    task_table,
-)
+from taskgen_run.sessions._fastsim_inputs import Inputs, Options, Prepared, check_options
 from taskgen_run.sessions._simulation import Horizons, report_refusal
 from taskgen_run.taskset import TaskSet
 
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from taskgen_run.job import Job
-    from taskgen_run.sessions._fastsim_rows import Simulated
+    from taskgen_run.sessions._fastsim_results import Results
 
 # Numba, and every module that imports it, is imported where it is used: the command line loads
 # this module to show and check options, also when another session runs.
 
 logger = logging.getLogger(__name__)
+
+SEGMENTS_PER_JOB = 2
+"""How many stretches of execution a job has, about."""
+
+Result = TypeVar("Result")
 
 
 class FastSimSession(AbstractSession):
@@ -72,6 +77,7 @@ class FastSimSession(AbstractSession):
         )
         self._started: TaskSet | None = None
         self._segments: pa.RecordBatch | None = None
+        self._prepared: Prepared | None = None
         self._horizons = Horizons(self._options)
 
     @classmethod
@@ -82,13 +88,14 @@ class FastSimSession(AbstractSession):
         """
         session = cls("", 0, **options)
         check_options(session._options)
-        task_table([taskset], [session._checked_horizon_ns(taskset)], session._options)
+        session._prepare([taskset]).require_valid()
 
     def start(self, taskset: TaskSet, *params: Any) -> None:
         """Prepare the simulation of one concrete task set. Raises ConfigurationError."""
         check_options(self._options)
-        taskset.horizon_ns = self._checked_horizon_ns(taskset)
-        task_table([taskset], [taskset.horizon_ns], self._options)
+        prepared = self._prepare([taskset])
+        prepared.require_valid()
+        (taskset.horizon_ns,) = prepared.horizons
         self._segments = None
         self._started = taskset
 
@@ -107,23 +114,61 @@ class FastSimSession(AbstractSession):
             taskset[job.task].jobs.append(job)
         return jobs
 
+    def estimate_rows(self, tasksets: Sequence[TaskSet]) -> list[int | TaskgenError]:
+        """The jobs of each, and with `trace` their segments, as far as that is known beforehand."""
+        check_options(self._options)
+        self._prepared = prepared = self._prepare(tasksets)
+        rows = prepared.inputs.per_taskset(prepared.tasks["count"])
+        each = 1 + SEGMENTS_PER_JOB * self._options.trace
+        return [prepared.errors.get(n) or each * count for n, count in enumerate(rows.tolist())]
+
     def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
         """Simulate concrete task sets; every job, final. Raises ConfigurationError."""
-        from taskgen_run.sessions._fastsim_rows import simulate_all
-        from taskgen_run.simulator.compiling import is_compiled
-
-        if not is_compiled():
-            logger.info("compiling the simulator, once on this machine: about a minute")
         check_options(self._options)
-        for taskset in tasksets:
-            taskset.horizon_ns = self._checked_horizon_ns(taskset)
-            self._horizons.tell_if_cut(taskset)
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or prepared.inputs.tasksets is not tasksets:
+            prepared = self._prepare(tasksets)
+        prepared.require_valid()
         if self._horizons.are_automatic:
-            self._wait_for_single_jobs(tasksets)
-        simulated = simulate_all(tasksets, _horizons(tasksets), self._options)
-        self._report_refused(simulated)
-        self._segments = simulated.stretches() if self._options.trace else None
-        return simulated.jobs()
+            self._horizons.tell_which_are_cut(prepared.inputs.tasksets, prepared.naturals)
+        results = _apart(partial(self._simulate, prepared))
+        self._segments = results.segments if self._options.trace else None
+        return results.jobs
+
+    def _prepare(self, tasksets: Sequence[TaskSet], horizons: Sequence[int] = ()) -> Prepared:
+        inputs = Inputs(tasksets, self._options)
+        naturals = inputs.natural_horizons_ns() if self._horizons.are_automatic else []
+        if not horizons and self._horizons.are_automatic:
+            horizons = [self._horizons.shortened(natural) for natural in naturals]
+        elif not horizons:
+            horizons = [self._horizons.given] * len(tasksets)
+        return Prepared(inputs, naturals, horizons, inputs.table(horizons))
+
+    def _simulate(self, prepared: Prepared) -> Results:
+        """Simulate, with longer horizons until every single job has run to its end."""
+        from taskgen_run.sessions._fastsim_results import Results
+        from taskgen_run.sessions._fastsim_rows import simulate_all
+
+        tasksets, horizons = prepared.inputs.tasksets, list(prepared.horizons)
+        simulated = simulate_all(tasksets, prepared.tasks, horizons, self._options)
+        for position in np.flatnonzero(simulated.refused).tolist():
+            report_refusal(tasksets[position], self._options.scheduler)
+        tasksets.horizons_ns = horizons
+        results = Results.of(simulated, traced=self._options.trace)
+        longer: dict[int, int] = {}
+        for position in simulated.waiting() if self._horizons.are_automatic else ():
+            horizon = self._horizons.longer(tasksets[position], horizons[position])
+            if horizon is not None:
+                longer[position] = horizon
+        if not longer:
+            return results
+        again = self._prepare(tasksets.only(list(longer)), list(longer.values()))
+        again.require_valid()
+        merged = results.replaced(list(longer), self._simulate(again))
+        for position, horizon in zip(longer, again.inputs.tasksets.horizons_ns, strict=True):
+            horizons[position] = horizon or 0
+        tasksets.horizons_ns = horizons
+        return merged
 
     def segments(self) -> pa.RecordBatch | None:
         """The stretches of the jobs last returned, ordered by task, job and time; None if untraced.
@@ -131,32 +176,6 @@ class FastSimSession(AbstractSession):
         Those of one job that meet on one processor are one.
         """
         return self._segments
-
-    def _checked_horizon_ns(self, taskset: TaskSet) -> int:
-        check_tasks(taskset, self._options)
-        return self._horizons.first(taskset)
-
-    def _wait_for_single_jobs(self, tasksets: Sequence[TaskSet]) -> None:
-        """Make the horizons longer until every single job has run to its end."""
-        from taskgen_run.sessions._fastsim_rows import simulate_all
-
-        open_ = [t for t in tasksets if any(not task.period_ns for task in t)]
-        while open_:
-            simulated = simulate_all(open_, _horizons(open_), self._options)
-            waiting = []
-            for number, taskset in enumerate(open_):
-                if simulated.single_jobs_ended(number):
-                    continue
-                longer = self._horizons.longer(taskset, taskset.horizon_ns or 0)
-                if longer is not None:
-                    taskset.horizon_ns = longer
-                    waiting.append(taskset)
-            open_ = waiting
-
-    def _report_refused(self, simulated: Simulated) -> None:
-        for taskset, refused in zip(simulated.tasksets, simulated.refused, strict=True):
-            if refused:
-                report_refusal(taskset, self._options.scheduler)
 
     def is_running(self, taskset: TaskSet) -> bool:
         """Whether the simulation is still to be done."""
@@ -171,5 +190,24 @@ class FastSimSession(AbstractSession):
         self._started = None
 
 
-def _horizons(tasksets: Sequence[TaskSet]) -> list[int]:
-    return [taskset.horizon_ns or 0 for taskset in tasksets]
+def _apart(call: Callable[[], Result]) -> Result:
+    """What `call` returns, or raises, in a thread of its own.
+
+    A simulation does not look at signals, and may take long. The thread that waits for it does, and
+    at the end of the process nobody waits for this one.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="taskgen_run simulation", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
@@ -16,12 +17,21 @@ def natural_horizon_ns(taskset: TaskSet) -> int:
     of periodic, real-time tasks", 1980). With single jobs only, the maximum offset plus the sum
     of all execution times.
     """
-    offset = max(task.offset_ns for task in taskset)
-    periods = [task.period_ns for task in taskset if task.period_ns]
-    if periods:
-        return offset + 2 * math.lcm(*periods)
-    work = sum(task.executiontime_ns or 0 for task in taskset)
-    return offset + max(work, 1)
+    return natural_horizon_of(
+        [task.offset_ns for task in taskset],
+        [task.period_ns for task in taskset],
+        [task.executiontime_ns or 0 for task in taskset],
+    )
+
+
+def natural_horizon_of(
+    offsets: Sequence[int], periods: Sequence[int], execution_times: Sequence[int]
+) -> int:
+    """The same from what the tasks have, all in ns; a single job has the period 0."""
+    repeated = [period for period in periods if period]
+    if repeated:
+        return max(offsets) + 2 * math.lcm(*repeated)
+    return max(offsets) + max(sum(execution_times), 1)
 
 
 def longer_horizon_ns(horizon_ns: int, cap_ns: int) -> int | None:
