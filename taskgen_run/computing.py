@@ -1,9 +1,9 @@
 """Sessions that compute, on all cores: their hosts are simulated machines.
 
-The first seconds are computed here; what is left then goes, in chunks of variants, to processes.
-Each runs the same distributor and records what that tells its monitor, and the records are told
-to the real monitor in the order of the variants. So results depend neither on the number of
-processes nor on timing.
+The first second is computed here, and some more while processes start; what is left then goes to
+those, in chunks of variants. Each runs the same distributor and records what that tells its
+monitor, and the records are told to the real monitor in the order of the variants. So results
+depend neither on the number of processes nor on timing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from taskgen_run.monitor import AbstractMonitor, Batch
 from taskgen_run.taskset import TaskSet
 from taskgen_run.variants import Stream, TaskSets
 
-ALONE_SECONDS = 2.0
-"""What is done by then is not worth other processes, which take a second to start."""
+ALONE_SECONDS = 1.0
+"""What is done by then is not worth other processes, which take about as long to start."""
+
+START_SECONDS = 5.0
+"""For how long, at most, computing goes on here while processes start."""
 
 CHUNK_SECONDS = 0.2
 """About how long a process computes at a time."""
@@ -74,14 +77,16 @@ class Computing:
         from loky.process_executor import BrokenProcessPool
 
         remote = replace(self.alone, monitor=AbstractMonitor(), interrupts=Interrupts())
-        size = 1
-        waiting: deque[tuple[TaskSets, Any]] = deque()
         pool = ProcessPoolExecutor(self.workers, initializer=_begin, initargs=(os.getpid(),))
 
         def submit(chunk: TaskSets) -> tuple[TaskSets, Any]:
             return chunk, pool.submit(_compute, remote, chunk)
 
+        size = 1
+        waiting: deque[tuple[TaskSets, Any]] = deque()
         try:
+            started, end = pool.submit(os.getpid), time.monotonic() + START_SECONDS
+            self.alone.run(variants, lambda: time.monotonic() < end and not started.done())
             while True:
                 while len(waiting) < 2 * self.workers and (chunk := variants.take(size)):
                     waiting.append(submit(chunk))

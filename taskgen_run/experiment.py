@@ -254,7 +254,8 @@ class Experiment:
 
     def _pending(self, finished: Intervals) -> Iterator[TaskSet]:
         """The variants that are not finished, in order."""
-        return VariantStream(self.taskset, finished.missing(self.max_variants))
+        numbers = finished.missing(self.max_variants)
+        return VariantStream(self.taskset, numbers, checked=self.session.task_attributes)
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ import xmltodict
 
 from taskgen_run.errors import ConfigurationError, unknown_name
 from taskgen_run.task import ATTRIBUTES, Attribute, Block, Task
-from taskgen_run.values import Path, Random, from_yaml, replace, samples, walk
+from taskgen_run.values import Path, Random, at, from_yaml, replace, samples, walk
 
 _XML_KEY = re.compile(r"@?[A-Za-z_][A-Za-z0-9_.-]*|#text")
 _NO_XML_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -161,10 +161,10 @@ class TaskSet:
         for position, path, values in self._axes():
             size = len(values)
             repeats //= size
-            digits = (number // repeats % size for number in numbers)
-            found[position, path] = [values[digit] for digit in digits]
+            found[position, path] = at(values, [n // repeats % size for n in numbers])
+        beginnings = [f"{self.seed}/{number}/".encode() for number in numbers]
         for place, key, random in self._keyed_randoms():
-            found[place] = [random.choose(f"{self.seed}/{number}/{key}") for number in numbers]
+            found[place] = random.choose_all(beginnings, key.encode())
         return found
 
     def _keyed_randoms(self) -> Iterator[tuple[Place, str, Random]]:

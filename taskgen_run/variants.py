@@ -10,7 +10,7 @@ from typing import Any, overload
 from taskgen_run.errors import TaskgenError
 from taskgen_run.task import ATTRIBUTES, Attribute
 from taskgen_run.taskset import Place, TaskSet
-from taskgen_run.values import is_compact, walk
+from taskgen_run.values import are_all_sampled, is_compact, walk
 
 AHEAD = 64
 """How many variants are drawn together at least, where that costs little memory."""
@@ -89,9 +89,18 @@ class Variants(TaskSets):
     A task set is made when it is looked at, and then kept. Cheap to send to another process.
     """
 
-    def __init__(self, source: TaskSet, numbers: Sequence[int]) -> None:
-        """The variants with these `numbers` of `source`, which makes them as `TaskSet` does."""
+    def __init__(
+        self,
+        source: TaskSet,
+        numbers: Sequence[int],
+        checked: Mapping[str, Attribute] | None = None,
+    ) -> None:
+        """The variants with these `numbers` of `source`, which makes them as `TaskSet` does.
+
+        `checked` are the attributes declared when `source` was checked, None if it was not.
+        """
         self._source = source
+        self._checked = checked
         self._numbers = numbers
         self._horizons: Sequence[int | None] = [None] * len(numbers)
         self._made: dict[int, TaskSet] = {}
@@ -119,7 +128,8 @@ class Variants(TaskSets):
         return self._made[position]
 
     def only(self, positions: Sequence[int]) -> TaskSets:
-        chosen = Variants(self._source, [self._numbers[position] for position in positions])
+        numbers = [self._numbers[position] for position in positions]
+        chosen = Variants(self._source, numbers, self._checked)
         horizons = self.horizons_ns
         chosen._horizons = [horizons[position] for position in positions]
         if "_settings" in self.__dict__:
@@ -190,11 +200,16 @@ class Variants(TaskSets):
             if len(path) > 1:
                 if not set(map(type, values)) <= {int, float, str}:
                     return False
-            elif any(map(known[str(path[0])].problem, _distinct(values))):
+            elif not self._was_checked(position, str(path[0]), declared) and any(
+                map(known[str(path[0])].problem, _distinct(values))
+            ):
                 return False
             if "numberofjobs" in self._source[position] and self._may_be_single(position):
                 return False
         return True
+
+    def _was_checked(self, position: int, name: str, declared: Mapping[str, Attribute]) -> bool:
+        return self._checked == declared and are_all_sampled(self._source[position][name])
 
     def _may_be_single(self, position: int) -> bool:
         """Whether a task has the period 0 in one of them."""
@@ -241,8 +256,15 @@ class VariantStream(Stream):
     Those that cannot be had by columns are made one by one, when they are asked for.
     """
 
-    def __init__(self, taskset: TaskSet, numbers: Iterator[int]) -> None:
+    def __init__(
+        self,
+        taskset: TaskSet,
+        numbers: Iterator[int],
+        checked: Mapping[str, Attribute] | None = None,
+    ) -> None:
+        """`checked` are the attributes declared when `taskset` was checked, None if it was not."""
         super().__init__(_numbered(taskset, numbers))
+        self._checked = checked
         self._numbers = numbers
         self._source: TaskSet | None = None
         if _can_be_columns(taskset):
@@ -254,7 +276,8 @@ class VariantStream(Stream):
     def _more(self, count: int) -> TaskSets:
         if self._source is None:
             return super()._more(count)
-        return Variants(self._source, list(islice(self._numbers, max(count, AHEAD))))
+        numbers = list(islice(self._numbers, max(count, AHEAD)))
+        return Variants(self._source, numbers, self._checked)
 
 
 def _numbered(taskset: TaskSet, numbers: Iterator[int]) -> Iterator[TaskSet]:

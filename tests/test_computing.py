@@ -29,6 +29,7 @@ from taskgen_run.values import Random, Range
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taskgen_run.computing, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(taskgen_run.computing, "START_SECONDS", 0.0)
 
 
 def simso(host: str) -> SimSoSession:
