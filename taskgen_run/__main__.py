@@ -7,16 +7,25 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from taskgen_run.errors import TaskgenError, one_line
 from taskgen_run.interrupts import Interrupted
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to the `sys.stderr` of the moment: that of a progress bar puts lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def main() -> None:
     """Run the command line. Ends the process: 0 done, 1 something failed, 2 bad configuration,
     130 and 143 for SIGINT and SIGTERM.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ToStderr()])
     logging.getLogger("hydra").setLevel(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may not know all characters

@@ -5,10 +5,9 @@ What each column means, `taskgen_run.sessions.simso` defines.
 
 from __future__ import annotations
 
-import logging
+import functools
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from taskgen_run.errors import TaskgenError
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._fastsim_inputs import Inputs, Options, Prepared, check_options
 from taskgen_run.sessions._simulation import Horizons, report_refusal
+from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 # Numba, and every module that imports it, is imported where it is used: the command line loads
 # this module to show and check options, also when another session runs.
-
-logger = logging.getLogger(__name__)
 
 SEGMENTS_PER_JOB = 2
 """How many stretches of execution a job has, about."""
@@ -131,7 +129,7 @@ class FastSimSession(AbstractSession):
         prepared.require_valid()
         if self._horizons.are_automatic:
             self._horizons.tell_which_are_cut(prepared.inputs.tasksets, prepared.naturals)
-        results = _apart(partial(self._simulate, prepared))
+        results = _apart(functools.partial(self._simulate_compiled, prepared))
         self._segments = results.segments if self._options.trace else None
         return results.jobs
 
@@ -143,6 +141,10 @@ class FastSimSession(AbstractSession):
         elif not horizons:
             horizons = [self._horizons.given] * len(tasksets)
         return Prepared(inputs, naturals, horizons, inputs.table(horizons))
+
+    def _simulate_compiled(self, prepared: Prepared) -> Results:
+        _compile()
+        return self._simulate(prepared)
 
     def _simulate(self, prepared: Prepared) -> Results:
         """Simulate, with longer horizons until every single job has run to its end."""
@@ -188,6 +190,16 @@ class FastSimSession(AbstractSession):
     def close(self) -> None:
         """Nothing is held."""
         self._started = None
+
+
+@functools.cache
+def _compile() -> None:
+    """Have the simulator compiled, by the simulation of a task set that uses all of it."""
+    from taskgen_run.simulator.compiling import compile_once
+
+    session = FastSimSession("", 0, cpus=2, duration_ms=1, trace=True)
+    small = TaskSet([Task(period=1, executiontime=1)])
+    compile_once(lambda: session._simulate(session._prepare([small])))
 
 
 def _apart(call: Callable[[], Result]) -> Result:
