@@ -5,25 +5,31 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 
 import taskgen_run.computing
+from taskgen_run import Experiment
 from taskgen_run.computing import Computing, usable_cores
-from taskgen_run.distributor import Distributor
-from taskgen_run.errors import ConfigurationError, InfrastructureError
+from taskgen_run.distributor import BATCH_ROWS, Distributor
+from taskgen_run.errors import ConfigurationError, InfrastructureError, TaskgenError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import Job, JobBatch, Outcome
 from taskgen_run.monitor import AbstractMonitor
+from taskgen_run.sessions.fastsim import FastSimSession
 from taskgen_run.sessions.simso import SimSoSession
 from taskgen_run.sessions.stdio import StdIOSession
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Random, Range
+from taskgen_run.variants import Variants
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +160,52 @@ def test_short_experiments_are_computed_here(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_all_usable_cores_are_used_by_default() -> None:
     assert usable_cores() == len(os.sched_getaffinity(0))
+
+
+def _written(directory: Path, taskset: TaskSet, workers: int) -> dict[str, bytes]:
+    options = {"scheduler": "EDF", "duration_ms": 100, "trace": True}
+    targets = ["10.0.0.1", "10.0.0.2"]
+    experiment = Experiment(taskset, FastSimSession, options, targets=targets, workers=workers)
+    experiment.run(directory)
+    return {path.name: path.read_bytes() for path in directory.glob("*.parquet")}
+
+
+class Made(TaskSet):
+    """Makes its variants itself, and so they cannot be had by columns."""
+
+    def variants(self, start: int = 0) -> Iterator[TaskSet]:
+        yield from super().variants(start)
+
+
+@pytest.mark.parametrize("kind", [TaskSet, Made])
+def test_the_files_of_batches_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, kind: type[TaskSet]
+) -> None:
+    taskset = kind(list(_taskset(300)), "mine")
+    alone = _written(tmp_path / "alone", taskset, 1)
+    assert alone.keys() == {f"{name}.parquet" for name in ("jobs", "segments", "tasks", "tasksets")}
+    assert _written(tmp_path / "shared", taskset, 2) == alone
+
+
+class Large(FastSimSession):
+    """Says of every task set that it is about a batch."""
+
+    def estimate_rows(self, tasksets: Sequence[TaskSet]) -> list[int | TaskgenError]:
+        return [BATCH_ROWS] * len(tasksets)
+
+    def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
+        assert len(tasksets) == 1
+        return super().run_batch(tasksets)
+
+
+def test_a_process_hands_in_what_it_has_when_that_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = partial(Large, port=0, duration_ms=100)
+    distributor = Distributor(connect, TargetRange("127.0.0.1"), AbstractMonitor(), Interrupts())
+    variants = Variants(_taskset(300), range(40))
+    monkeypatch.setattr(taskgen_run.computing, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(taskgen_run.computing, "CHUNK_SECONDS", 1000.0)
+    done = taskgen_run.computing._compute(distributor, variants)
+    batches = [arguments[0] for method, arguments in done.calls if method == "on_batch"]
+    assert [n for batch in batches for n in batch.tasksets.numbers] == list(range(done.count))
+    assert 50 <= sum(len(batch.jobs) for batch in batches) < 150
+    assert done.count < 40

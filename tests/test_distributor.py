@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from taskgen_run.distributor import BATCH, Distributor
-from taskgen_run.errors import BugError, ConfigurationError, TargetError
+from taskgen_run.distributor import BATCH, BATCH_ROWS, Distributor
+from taskgen_run.errors import BugError, ConfigurationError, TargetError, TaskgenError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import SEGMENT_SCHEMA, Job, JobBatch, Outcome
@@ -18,6 +18,7 @@ from taskgen_run.session import AbstractSession
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Range
+from taskgen_run.variants import Stream
 
 
 class Counting(AbstractSession):
@@ -280,3 +281,66 @@ def test_a_batch_that_fails_fails_its_variants(monitor: Recorder) -> None:
         ("fail", 0, "127.0.0.1", "no"),
         ("fail", 1, "127.0.0.1", "no"),
     ]
+
+
+class Sizing(Batching):
+    """Knows how many rows each task set has, and refuses number 5 beforehand, 7 when it runs."""
+
+    rows: int
+
+    def estimate_rows(self, tasksets: Sequence[TaskSet]) -> list[int | TaskgenError]:
+        return [
+            ConfigurationError("not the sixth") if taskset.variant == 5 else self.rows
+            for taskset in tasksets
+        ]
+
+    def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
+        if any(taskset.variant == 7 for taskset in tasksets):
+            raise RuntimeError("not the eighth")
+        return super().run_batch(tasksets)
+
+
+@pytest.mark.parametrize(
+    ("rows", "most"), [(0, BATCH), (BATCH_ROWS // 10, 10), (BATCH_ROWS, 1), (10 * BATCH_ROWS, 1)]
+)
+def test_a_batch_has_no_more_rows_than_it_may(monitor: Recorder, rows: int, most: int) -> None:
+    Sizing.sizes, Sizing.rows = [], rows
+    _run(monitor, _taskset(1500), Sizing)
+    assert max(Sizing.sizes) <= most
+    if most < BATCH:
+        assert max(Sizing.sizes) == most
+    ended = [told[1] for told in monitor.told if told[0] in ("finish", "fail")]
+    assert sorted(ended) == list(range(1500))
+
+
+def test_what_fails_in_a_batch_fails_alone(monitor: Recorder) -> None:
+    Sizing.sizes, Sizing.rows = [], 0
+    _run(monitor, _taskset(40), Sizing)
+    failed = {told[1]: told[3] for told in monitor.told if told[0] == "fail"}
+    assert failed.keys() == {5, 7}
+    assert failed[5] == "not the sixth"
+    assert failed[7].startswith("the session failed while running: RuntimeError: not the eighth")
+    finished = [told[1] for told in monitor.told if told[0] == "finish"]
+    assert finished == [n for n in range(40) if n not in failed]
+    assert {job.taskset for job in monitor.jobs} == set(finished)
+
+
+def test_a_session_that_cannot_estimate_fails_what_it_was_asked_about(monitor: Recorder) -> None:
+    class Puzzled(Batching):
+        def estimate_rows(self, tasksets: Sequence[TaskSet]) -> list[int | TaskgenError]:
+            raise KeyError("how many")
+
+    _run(monitor, _taskset(3), Puzzled)
+    failed = [told[1] for told in monitor.told if told[0] == "fail"]
+    assert failed == [0, 1, 2]
+
+
+def test_it_is_asked_before_each_batch_whether_to_go_on(monitor: Recorder) -> None:
+    Batching.sizes = []
+    answers = iter([True, True, True, False])
+    stream = Stream(_taskset(40).variants())
+    with Interrupts() as interrupts:
+        one = Distributor(Batching, TargetRange("127.0.0.1"), monitor, interrupts)
+        one.run(stream, lambda: next(answers))
+    assert Batching.sizes == [1, 2, 4]
+    assert next(stream).variant == 7

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pyarrow as pa
 import pytest
 
 from taskgen_run.errors import BugError, InfrastructureError
-from taskgen_run.job import Job, JobBatch
-from taskgen_run.monitor import AbstractMonitor, Monitors
+from taskgen_run.job import SEGMENT_SCHEMA, Job, JobBatch
+from taskgen_run.monitor import AbstractMonitor, Batch, Monitors
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import TaskSets
 
 TASKSET = TaskSet([Task(period=5)], "mine")
 
@@ -71,3 +75,34 @@ def test_all_are_closed_although_one_fails() -> None:
     with pytest.raises(BugError, match="failed in close"):
         monitors.close()
     assert told == ["second close"]
+
+
+def test_a_batch_is_told_of_as_its_variants_are() -> None:
+    class Recorder(AbstractMonitor):
+        def __init__(self) -> None:
+            self.told: list[tuple[Any, ...]] = []
+
+        def on_start(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            self.told.append(("start", taskset.variant, host, attempt))
+
+        def on_jobs(self, jobs: JobBatch) -> None:
+            self.told.append(("jobs", len(jobs)))
+
+        def on_segments(self, segments: pa.RecordBatch) -> None:
+            self.told.append(("segments", segments.num_rows))
+
+        def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            self.told.append(("finish", taskset.variant, host, attempt))
+
+    jobs = JobBatch.from_jobs([Job(0, 0)], taskset=0, attempt=0, host="h")
+    segments = pa.RecordBatch.from_pylist([], SEGMENT_SCHEMA)
+    recorder = Recorder()
+    Monitors([recorder]).on_batch(Batch(TaskSets([TASKSET] * 2), ["a", "b"], 0, jobs, segments))
+    assert recorder.told == [
+        ("start", 0, "a", 0),
+        ("start", 0, "b", 0),
+        ("jobs", 1),
+        ("segments", 0),
+        ("finish", 0, "a", 0),
+        ("finish", 0, "b", 0),
+    ]

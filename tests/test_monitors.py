@@ -7,9 +7,11 @@ import pytest
 import taskgen_run.monitors
 from taskgen_run.errors import TargetError
 from taskgen_run.job import Job, JobBatch, Outcome
+from taskgen_run.monitor import Batch
 from taskgen_run.monitors import ProgressMonitor, StdOutMonitor
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
+from taskgen_run.variants import TaskSets
 
 TASKSET = TaskSet([Task(period=5)], "mine")
 
@@ -54,3 +56,15 @@ def test_a_failure_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -
     assert [record.getMessage() for record in caplog.records] == [
         "variant 0 on 172.25.1.1 failed: it froze"
     ]
+
+
+def test_progress_counts_a_batch(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taskgen_run.monitors, "LOG_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO):
+        monitor = ProgressMonitor(total=10, done=4)
+        jobs = _batch(Job(0, 0), Job(0, 1), Job(0, 2))
+        monitor.on_batch(Batch(TaskSets([TASKSET] * 2), ["h", "h"], 0, jobs))
+        monitor.close()
+    assert [record.getMessage() for record in caplog.records] == ["6 of 10 variants, 3 jobs"]

@@ -267,3 +267,35 @@ def test_from_yaml_errors_name_the_place(yaml: Any, inside: bool, problem: str) 
 
 def test_an_endless_iterable_is_not_consumed() -> None:
     assert list(islice(next(walk({"period": Endless()}))[1], 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (0.1, 2, 0.005),
+        (-1, 1, 0.25),
+        (1e-7, 3e-7, 1e-7),
+        (0.5, 1e15, 1e14),
+        (1, 9, 2),
+        (5, 0, -0.1),
+        (0.1, 123456789.3, 98765.4321),
+        (Decimal("0.1"), Decimal("0.5"), Decimal("1e-18")),
+    ],
+)
+def test_numbers_of_a_range_are_the_nearest_floats(bounds: Any) -> None:
+    numbers = Range(*bounds)
+    indices = [0, 1, len(numbers) // 2, len(numbers) - 1]
+    first, _, step = (Decimal(str(number)) for number in bounds)
+    exact = [first + step * index for index in indices]
+    expected = [int(n) if n == n.to_integral_value() else float(n) for n in exact]
+    for found in (numbers.at(indices), [numbers[index] for index in indices]):
+        assert found == expected
+        assert list(map(type, found)) == list(map(type, expected))
+
+
+def test_many_random_values_are_those_that_are_chosen_one_by_one() -> None:
+    for choices in (Range(1, 99), Range(0, 1, 0.01), ("a", "b", "c")):
+        random = Random(choices)
+        together = random.choose_all([f"7/{n}/".encode() for n in range(50)], "1/ä".encode())
+        assert together == [random.choose(f"7/{n}/1/ä") for n in range(50)]
+        assert len(set(together)) > 1

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taskgen_run.errors import ConfigurationError
+from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import JobBatch, Outcome
+from taskgen_run.sessions import _fastsim_rows, fastsim
 from taskgen_run.sessions.contract import SessionContract
 from taskgen_run.sessions.fastsim import FastSimSession
+from taskgen_run.simulator import columns, sets
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
+from taskgen_run.values import Random, Range
+from taskgen_run.variants import TaskSets, Variants
 
 MS = 1_000_000
 
@@ -145,6 +155,141 @@ def test_tasks_are_checked() -> None:
         FastSimSession.check(TaskSet([Task(period=5)], "checked"))
     with pytest.raises(ConfigurationError, match="priority must be set"):
         FastSimSession.check(TaskSet([Task(period=5, executiontime=1)], "checked"), scheduler="FP")
+
+
+def test_only_what_waits_for_a_single_job_is_simulated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    periodic = [TaskSet([Task(period=p, executiontime=2)], "periodic") for p in (5, 9)]
+    over = TaskSet([Task(period=5, executiontime=1), Task(executiontime=3)], "over in time")
+    late = TaskSet([Task(period=5, executiontime=4), Task(executiontime=30)], "late")
+    later = TaskSet(
+        [Task(period=5, executiontime=4), Task(executiontime=2), Task(offset=999, executiontime=9)],
+        "later",
+    )
+    sets = [periodic[0], late, over, later, periodic[1]]
+    simulated: list[list[str]] = []
+    real = _fastsim_rows.simulate_all
+
+    def counted(tasksets: Sequence[TaskSet], *arguments: Any) -> Any:
+        simulated.append([taskset.name for taskset in tasksets])
+        return real(TaskSets(tasksets), *arguments)
+
+    monkeypatch.setattr(_fastsim_rows, "simulate_all", counted)
+    for variant, taskset in enumerate(sets):
+        taskset.variant = variant
+    session = FastSimSession("", 0, trace=True)
+    jobs = session.run_batch(sets)
+    segments = session.segments()
+    assert segments is not None
+    assert simulated[0] == [taskset.name for taskset in sets]
+    assert all("late" in names and "periodic" not in names for names in simulated[1:])
+    assert len(simulated) > 2
+    horizons = [taskset.horizon_ns for taskset in sets]
+    for taskset, horizon_ns in zip(sets, horizons, strict=True):
+        assert horizon_ns is not None
+        fixed = FastSimSession("", 0, trace=True, duration_ms=horizon_ns / MS)
+        alone = fixed.run_batch([taskset]).to_pylist()
+        assert [row for row in jobs.to_pylist() if row["taskset"] == taskset.variant] == alone
+        traced = fixed.segments()
+        assert traced is not None
+        rows = [row for row in segments.to_pylist() if row["taskset"] == taskset.variant]
+        assert rows == traced.to_pylist()
+        singles = [row for row in alone if row["task"] > 0]
+        assert all(row["end_ns"] is not None for row in singles)
+
+
+def test_the_rows_of_each_are_known_beforehand() -> None:
+    sets = [TaskSet([Task(period=p, executiontime=1)], "many") for p in (1, 5, 0.000001)]
+    sets.insert(1, TaskSet([Task(period=5)], "crooked"))
+    session = FastSimSession("", 0, duration_ms=1000)
+    rows = session.estimate_rows(sets)
+    assert (rows[0], rows[2]) == (1000, 200)
+    assert "executiontime must be set" in str(rows[1])
+    assert "must release at most 10000000 jobs" in str(rows[3])
+    assert [session.run_batch([sets[n]]).num_rows for n in (0, 2)] == [1000, 200]
+    traced = FastSimSession("", 0, duration_ms=1000, trace=True).estimate_rows(sets)
+    assert isinstance(traced[0], int)
+    assert traced[0] > 1000
+
+
+def test_a_batch_is_the_same_by_columns() -> None:
+    moving = TaskSet(
+        [
+            Task(period=Random(Range(4, 9)), executiontime=Range(0.5, 2, 0.5), deadline=(0, 3.25)),
+            Task(period=7, executiontime=Random((1, 2)), criticaltime=(0, 5), offset=(0, 2.5)),
+            Task(period=6, executiontime=1, numberofjobs=(0, 3), priority=4),
+        ],
+        "moving",
+    )
+    numbers = range(moving.variant_count() or 0)
+    given: list[dict[str, Any]] = [{}, {"on_miss": "abort"}, {"scheduler": "DM"}]
+    for options in given:
+        session = FastSimSession("", 0, **options)
+        variants = Variants(moving, numbers)
+        session.estimate_rows(variants)
+        made = [next(moving.variants(number)) for number in numbers]
+        assert session.run_batch(variants).equals(session.run_batch(made))
+        assert variants.horizons_ns == [taskset.horizon_ns for taskset in made]
+
+
+def test_each_function_is_compiled_once_whatever_is_asked_of_it() -> None:
+    members = [Task(period=5, executiontime=1, priority=1), Task(executiontime=2, priority=2)]
+    alone: list[dict[str, Any]] = [{"tie": "index"}, {"on_miss": "skip-next"}]
+    alone += [{"scheduler": name} for name in ("DM", "FP", "NP_FP", "NP_EDF")]
+    many: list[dict[str, Any]] = [{"trace": True}, {"context_save_ms": 0.1}, {"on_miss": "abort"}]
+    many += [{"scheduler": name} for name in ("RM", "EDF", "P_RM", "P_EDF")]
+    for options in [*alone, *({"cpus": 3, **options} for options in many)]:
+        FastSimSession("", 0, **options).run_batch([TaskSet(members, "all")] * 2)
+    kept: list[Any] = [
+        *(sets.run_parts, sets.sort_segments),
+        *(columns.fill_columns, columns.mark_valid),
+    ]
+    for function in kept:
+        assert len(function.signatures) == 1, function
+
+
+def test_a_signal_is_taken_while_a_simulation_goes_on() -> None:
+    going_on = threading.Event()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.allowed():
+        fastsim._apart(lambda: going_on.wait(60))
+    assert not going_on.is_set()
+    going_on.set()
+
+
+def test_what_a_simulation_raises_is_raised() -> None:
+    def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError, match="x"):
+        fastsim._apart(fail)
+
+
+UNWRITABLE = """
+import logging, os, sys
+from pathlib import Path
+logging.basicConfig(format="%(message)s")
+from taskgen_run.simulator.compiling import cache_directory
+directory = cache_directory()
+(directory / "file").touch()
+assert os.environ["NUMBA_CACHE_DIR"] == str(directory.parent)
+print(directory)
+"""
+
+
+def test_where_nothing_can_be_kept_it_is_kept_for_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", UNWRITABLE],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file" / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cache: cannot be written: Not a directory" in done.stderr
+    assert "set NUMBA_CACHE_DIR" in done.stderr
+    assert not Path(done.stdout.strip()).parent.exists()
 
 
 def test_numba_is_imported_only_to_simulate() -> None:
