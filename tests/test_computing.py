@@ -198,6 +198,18 @@ class Large(FastSimSession):
         return super().run_batch(tasksets)
 
 
+class Slowing(StdIOSession):
+    """So fast at first that a process gets many variants, and then so slow that it hands in few."""
+
+    def start(self, taskset: TaskSet, *params: Any) -> None:
+        time.sleep(0.02 if taskset.variant >= 40 else 0)
+
+
+def test_what_a_process_hands_back_is_computed_in_its_turn() -> None:
+    monitor = _run(partial(Slowing, port=0), TaskSet([Task(period=Range(1, 160))], "mine"), 2)
+    assert [told[1] for told in monitor.told if told[0] == "finish"] == list(range(160))
+
+
 def test_a_process_hands_in_what_it_has_when_that_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = partial(Large, port=0, duration_ms=100)
     distributor = Distributor(connect, TargetRange("127.0.0.1"), AbstractMonitor(), Interrupts())

@@ -250,12 +250,22 @@ def test_each_function_is_compiled_once_whatever_is_asked_of_it() -> None:
 
 
 def test_a_signal_is_taken_while_a_simulation_goes_on() -> None:
-    going_on = threading.Event()
+    """Compiled code in the main thread would hold it up."""
+    may_end = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def simulate_long() -> None:
+        threads.append(threading.current_thread())
+        may_end.wait(60)
+
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with Interrupts() as interrupts, pytest.raises(Interrupted), interrupts.allowed():
-        fastsim._apart(lambda: going_on.wait(60))
-    assert not going_on.is_set()
-    going_on.set()
+        fastsim._apart(simulate_long)
+    (thread,) = threads
+    assert thread is not threading.main_thread()
+    assert thread.daemon, "nobody waits for it at the end"
+    may_end.set()
+    thread.join()
 
 
 def test_what_a_simulation_raises_is_raised() -> None:
