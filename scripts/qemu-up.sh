@@ -117,6 +117,10 @@ for file in "$kernel" ${initrd:+"$initrd"}; do
         fail "'$file' must be a file that can be read"
     fi
 done
+case $console in
+'' | -) ;;
+*) { : >>"$console"; } 2>/dev/null || fail "--console must be a file that can be written, got '$console'" ;;
+esac
 if [ -n "$bridge" ]; then
     [ "$EUID" = 0 ] || fail "a bridge needs root; run this with sudo, or use --user ADDRESS"
     [ -n "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ] ||
@@ -130,7 +134,7 @@ fi
 runtime_of() { # UID: the directory of a user in which nobody else can write
     local named=${XDG_RUNTIME_DIR:-} home
     home=$(getent passwd "$1" | cut -d: -f6) || home=/nonexistent
-    if [ -n "$named" ] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
+    if [[ $named = /* ]] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
         printf %s "$named/taskgen_run"
     elif [ -d "/run/user/$1" ]; then
         printf %s "/run/user/$1/taskgen_run"
@@ -270,7 +274,7 @@ now() { # hundredths of a second since this machine was booted
 }
 
 # A trap that exits in the middle of `read -t` makes bash 5.2 crash; a signal may end the sleep.
-pause() { sleep 0.1 || true; }
+pause() { { sleep 0.1 || true; } 2>/dev/null; }
 
 start() { # COMMAND...
     : >"$work/errors" # there even if the process is killed before it is QEMU

@@ -106,7 +106,7 @@ def _runtime_directory() -> Path:
     """The same rule as `runtime_of` in scripts/qemu-up.sh, which sudo may have started."""
     user = os.geteuid()
     named = os.environ.get("XDG_RUNTIME_DIR")
-    if named and _belongs_to(user, Path(named)):
+    if named and Path(named).is_absolute() and _belongs_to(user, Path(named)):
         return Path(named, "taskgen_run")
     if Path(f"/run/user/{user}").is_dir():
         return Path(f"/run/user/{user}/taskgen_run")

@@ -304,8 +304,9 @@ class Targets:
         known.restarts += 1
         self._rest(known)
         known.aside = known.restarts > self.bounds.restarts
-        what = "put aside" if known.aside else "restarted"
-        log.warning("%s is %s (%d times failed): %s", host, what, known.restarts, one_line(problem))
+        what = "is put aside" if known.aside else "is used again when it is available"
+        times = f"{known.restarts} time{'s' if known.restarts > 1 else ''}"
+        log.warning("%s has failed %s and %s: %s", host, times, what, one_line(problem))
         self._tell(partial(self.monitor.on_host_fail, host, problem, put_aside=known.aside))
 
     def _attempt(self, session: AbstractSession, host: str, item: Try) -> TaskgenError | None:

@@ -89,6 +89,10 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused("--user", "127.0.9.1", "--kernel", missing) == said
     assert refused("--user", "127.0.9.1", "--kernel", kernel(tmp_path), "--initrd", missing) == said
     assert refused("--user", "127.0.9.1", "--kernel", tmp_path).startswith(f"'{tmp_path}' must be")
+    console = ("--console", missing / "console")
+    assert refused("--user", "127.0.9.1", "--kernel", kernel(tmp_path), *console) == (
+        f"--console must be a file that can be written, got '{missing}/console'"
+    )
 
 
 @needs_qemu
@@ -349,7 +353,8 @@ def test_an_error_leaves_nothing(halts: Path) -> None:
         end(qemu)
         assert f"'{own}' cannot be made" in up.ends(2)
         own.unlink()
-        (own / "requests").mkdir(parents=True)  # as it is left otherwise
+        for left in EMPTY:  # as it is otherwise
+            (directory / left).mkdir()
 
 
 AT_A_LINE = """
