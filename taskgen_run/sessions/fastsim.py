@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from taskgen_run.errors import TaskgenError
+from taskgen_run.errors import InfrastructureError, TaskgenError
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._fastsim_inputs import Inputs, Options, Prepared, check_options
 from taskgen_run.sessions._simulation import Horizons, report_refusal
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SEGMENTS_PER_JOB = 2
 """How many stretches of execution a job has, about."""
+
+MOST_ROWS_AGAIN = 2**20
+"""Rows of all task sets that wait for single jobs: how many they will be is not known before."""
 
 Result = TypeVar("Result")
 
@@ -116,12 +119,19 @@ class FastSimSession(AbstractSession):
         """The jobs of each, and with `trace` their segments, as far as that is known beforehand."""
         check_options(self._options)
         self._prepared = prepared = self._prepare(tasksets)
-        rows = prepared.inputs.per_taskset(prepared.tasks["count"])
-        each = 1 + SEGMENTS_PER_JOB * self._options.trace
-        return [prepared.errors.get(n) or each * count for n, count in enumerate(rows.tolist())]
+        rows = enumerate(self._rows(prepared))
+        return [prepared.errors.get(number) or count for number, count in rows]
+
+    def _rows(self, prepared: Prepared) -> list[int]:
+        jobs = prepared.inputs.per_taskset(prepared.tasks["count"])
+        return [(1 + SEGMENTS_PER_JOB * self._options.trace) * count for count in jobs.tolist()]
 
     def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
-        """Simulate concrete task sets; every job, final. Raises ConfigurationError."""
+        """Simulate concrete task sets; every job, final.
+
+        Raises ConfigurationError, and InfrastructureError when waiting for single jobs takes so
+        long that the rows are too many for one batch.
+        """
         check_options(self._options)
         prepared, self._prepared = self._prepared, None
         if prepared is None or prepared.inputs.tasksets is not tasksets:
@@ -166,6 +176,11 @@ class FastSimSession(AbstractSession):
             return results
         again = self._prepare(tasksets.only(list(longer)), list(longer.values()))
         again.require_valid()
+        if len(longer) > 1 and (rows := sum(self._rows(again))) > MOST_ROWS_AGAIN:
+            raise InfrastructureError(
+                f"{len(longer)} task sets must have at most {MOST_ROWS_AGAIN} rows together while "
+                f"they wait for single jobs, got {rows}; simulate fewer at once"
+            )
         merged = results.replaced(list(longer), self._simulate(again))
         for position, horizon in zip(longer, again.inputs.tasksets.horizons_ns, strict=True):
             horizons[position] = horizon or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -11,11 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from taskgen_run.distributor import Distributor
 from taskgen_run.errors import ConfigurationError
+from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import JobBatch, Outcome
+from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.sessions import _fastsim_rows, fastsim
 from taskgen_run.sessions.contract import SessionContract
 from taskgen_run.sessions.fastsim import FastSimSession
@@ -211,6 +216,34 @@ def test_the_rows_of_each_are_known_beforehand() -> None:
     traced = FastSimSession("", 0, duration_ms=1000, trace=True).estimate_rows(sets)
     assert isinstance(traced[0], int)
     assert traced[0] > 1000
+
+
+def test_what_grows_too_large_while_it_waits_is_simulated_in_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their natural horizon is 2 ms; their single jobs never run, so they grow to 200 ms."""
+    monkeypatch.setattr(fastsim, "MOST_ROWS_AGAIN", 500)
+    sizes: list[int] = []
+
+    class Counted(FastSimSession):
+        def run_batch(self, tasksets: Sequence[TaskSet]) -> pa.RecordBatch:
+            jobs = super().run_batch(tasksets)
+            sizes.append(len(tasksets))
+            return jobs
+
+    class Finished(AbstractMonitor):
+        def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            finished.append((taskset.variant, taskset.horizon_ns))
+
+    finished: list[tuple[int, int | None]] = []
+    waiting = TaskSet([Task(period=1, executiontime=1), Task(executiontime=Range(1, 9))], "waiting")
+    connect = functools.partial(Counted, port=0, duration_cap_ms=200)
+    with Interrupts() as interrupts:
+        distributor = Distributor(connect, TargetRange("127.0.0.1"), Finished(), interrupts)
+        distributor.run(Variants(waiting, range(9)))
+    assert finished == [(number, 200 * MS) for number in range(9)]
+    assert sum(sizes) == 9
+    assert max(sizes) == 2
 
 
 def test_a_batch_is_the_same_by_columns() -> None:
