@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from taskgen_run.interrupts import Interrupts
 from taskgen_run.job import JobBatch
 from taskgen_run.monitor import AbstractMonitor, Batch
 from taskgen_run.taskset import TaskSet
-from taskgen_run.variants import Stream, TaskSets
+from taskgen_run.variants import Stream, TaskSets, Variants
 
 ALONE_SECONDS = 1.0
 """What is done by then is not worth other processes, which take about as long to start."""
@@ -112,8 +112,10 @@ class Computing:
         for method, arguments in done.calls:
             if method == "log":
                 logging.getLogger(arguments[0]).log(*arguments[1:])
-            elif method in ("on_jobs", "on_segments", "on_batch"):
+            elif method in ("on_jobs", "on_segments"):
                 getattr(self.alone.monitor, method)(*arguments)
+            elif method == "on_batch":
+                self.alone.monitor.on_batch(_whole(chunk, *arguments))
             else:
                 position, horizon_ns, *others = arguments
                 taskset = chunk[position]
@@ -154,7 +156,13 @@ class _Recorder(AbstractMonitor, logging.Handler):
         self.rows += segments.num_rows
 
     def on_batch(self, batch: Batch) -> None:
-        self.calls.append(("on_batch", (batch,)))
+        horizons = batch.tasksets.horizons_ns
+        if isinstance(batch.tasksets, Variants):  # columns: cheaper to send than to draw again
+            self.calls.append(("on_batch", (None, horizons, batch)))
+        else:
+            positions = [self._positions[number] for number in batch.tasksets.numbers]
+            without = replace(batch, tasksets=TaskSets([]))
+            self.calls.append(("on_batch", (positions, horizons, without)))
         self.rows += len(batch.jobs) + (0 if batch.segments is None else batch.segments.num_rows)
 
     def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
@@ -166,6 +174,17 @@ class _Recorder(AbstractMonitor, logging.Handler):
     def _keep(self, method: str, taskset: TaskSet, *arguments: Any) -> None:
         position = self._positions[taskset.variant]
         self.calls.append((method, (position, taskset.horizon_ns, *arguments)))
+
+
+def _whole(
+    chunk: TaskSets, positions: Sequence[int] | None, horizons: Sequence[int | None], batch: Batch
+) -> Batch:
+    """The batch with its task sets, which stayed here if `positions` tells which they are."""
+    if positions is None:
+        return batch
+    tasksets = chunk.only(positions)
+    tasksets.horizons_ns = horizons
+    return replace(batch, tasksets=tasksets)
 
 
 def _begin(parent: int) -> None:

@@ -8,7 +8,7 @@ from itertools import chain, islice, repeat, takewhile
 from typing import Any, overload
 
 from taskgen_run.errors import TaskgenError
-from taskgen_run.task import ATTRIBUTES, Attribute
+from taskgen_run.task import ATTRIBUTES, Attribute, Task
 from taskgen_run.taskset import Place, TaskSet
 from taskgen_run.values import are_all_sampled, is_compact, walk
 
@@ -21,6 +21,23 @@ class TaskSets(Sequence[TaskSet]):
 
     def __init__(self, tasksets: Sequence[TaskSet]) -> None:
         self._tasksets = tasksets
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the objects, as far as they are ours: those take most of the time to send."""
+        if any(type(t) is not TaskSet or set(map(type, t)) - {Task} for t in self._tasksets):
+            return {"_tasksets": self._tasksets}
+        return {
+            "rows": [
+                (t.name, t.seed, t.variant, t.horizon_ns, [dict(task) for task in t])
+                for t in self._tasksets
+            ]
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = state.pop("rows", None)
+        self.__dict__.update(state)
+        if rows is not None:
+            self._tasksets = [_rebuilt(*row) for row in rows]
 
     def __len__(self) -> int:
         return len(self._tasksets)
@@ -76,6 +93,14 @@ class TaskSets(Sequence[TaskSet]):
             except TaskgenError as error:
                 found[position] = error
         return found
+
+
+def _rebuilt(
+    name: str, seed: int, variant: int, horizon_ns: int | None, members: list[dict[str, Any]]
+) -> TaskSet:
+    taskset = TaskSet(map(Task, members), name)
+    taskset.seed, taskset.variant, taskset.horizon_ns = seed, variant, horizon_ns
+    return taskset
 
 
 def columnar(tasksets: Sequence[TaskSet]) -> TaskSets:

@@ -217,7 +217,7 @@ def test_a_process_hands_in_what_it_has_when_that_is_much(monkeypatch: pytest.Mo
     monkeypatch.setattr(taskgen_run.computing, "CHUNK_ROWS", 50)
     monkeypatch.setattr(taskgen_run.computing, "CHUNK_SECONDS", 1000.0)
     done = taskgen_run.computing._compute(distributor, variants)
-    batches = [arguments[0] for method, arguments in done.calls if method == "on_batch"]
+    batches = [arguments[-1] for method, arguments in done.calls if method == "on_batch"]
     assert [n for batch in batches for n in batch.tasksets.numbers] == list(range(done.count))
     assert 50 <= sum(len(batch.jobs) for batch in batches) < 150
     assert done.count < 40

@@ -73,6 +73,25 @@ def test_variants_travel_with_their_horizons() -> None:
     assert there.horizons_ns == [None, None, 9, None]
 
 
+class Own(TaskSet):
+    """A task set of a user's own, which knows more."""
+
+    def __init__(self, more: int) -> None:
+        super().__init__([Task(period=more)], "own")
+        self.more = more
+
+
+def test_task_sets_travel_as_they_are() -> None:
+    made = list(moving().variants())[:4]
+    made[2].horizon_ns = 9
+    there = pickle.loads(pickle.dumps(TaskSets(made)))
+    assert [state(taskset) for taskset in there] == [state(taskset) for taskset in made]
+    assert {type(task) for taskset in there for task in taskset} == {Task}
+    mixed = pickle.loads(pickle.dumps(TaskSets([*made, Own(5)])))
+    assert [state(taskset) for taskset in mixed][:4] == [state(taskset) for taskset in made]
+    assert (type(mixed[4]), mixed[4].more) == (Own, 5)
+
+
 CROOKED: list[tuple[str, list[Task]]] = [
     ("a value", [Task(period=(5, -1, "x"), executiontime=1)]),
     ("a type", [Task(period=(1, True, 1.0))]),
@@ -135,15 +154,15 @@ def test_a_stream_has_the_numbers_it_was_asked_for() -> None:
     numbers = [2, 3, 7, 29, 1000]
     assert [t.variant for t in VariantStream(moving(), iter(numbers))] == numbers[:-1]
 
-    class Own(TaskSet):
+    class Gaps(TaskSet):
         def variants(self, start: int = 0) -> Iterator[TaskSet]:
             for number in range(start, 12, 1 if start % 2 else 2):
                 taskset = TaskSet([Task(period=number + 1)], self.name)
                 taskset.variant = number
                 yield taskset
 
-    assert [t.variant for t in VariantStream(Own(), iter(numbers))] == [2]
-    assert [t.variant for t in VariantStream(Own(), itertools.count())] == [0, 2, 4, 6, 8, 10]
+    assert [t.variant for t in VariantStream(Gaps(), iter(numbers))] == [2]
+    assert [t.variant for t in VariantStream(Gaps(), itertools.count())] == [0, 2, 4, 6, 8, 10]
 
 
 def test_variants_without_columns_are_made_when_they_are_asked_for() -> None:
