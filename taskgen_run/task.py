@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import lru_cache
+from math import isfinite
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,8 @@ class Attribute:
 def _is_number(value: object) -> bool:
     if isinstance(value, int):
         return True
+    if type(value) is float:
+        return isfinite(value)
     try:
         return isinstance(value, (Real, Decimal)) and Decimal(str(value)).is_finite()
     except InvalidOperation:  # a number that has no decimal form, such as a Fraction
@@ -97,6 +100,8 @@ def _is_name(value: object) -> bool:
 
 
 def _is_whole_ns(ms: object) -> bool:
+    if type(ms) is float:
+        return round(ms, 6) == ms  # it is written with 6 decimals, or fewer
     exact = Decimal(str(ms))
     return exact == exact.quantize(_NS)
 

@@ -86,6 +86,20 @@ class TaskSets(Sequence[TaskSet]):
 
     def problems(self, declared: Mapping[str, Attribute]) -> dict[int, TaskgenError]:
         """What `TaskSet.check` says of those that it refuses, by their positions."""
+        return {} if self._are_plain({**ATTRIBUTES, **declared}) else self._one_by_one(declared)
+
+    def _are_plain(self, known: Mapping[str, Attribute]) -> bool:
+        """Whether all are valid, as can be told of attributes that depend on no others."""
+        tasks = list(chain.from_iterable(self._tasksets))
+        names = set(chain.from_iterable(tasks))
+        if 0 in self.sizes or not names <= known.keys() - {"id", "config", "numberofjobs"}:
+            return False
+        if any(type(taskset).check is not TaskSet.check for taskset in self._tasksets):
+            return False
+        columns = ((name, [task[name] for task in tasks if name in task]) for name in names)
+        return not any(any(map(known[n].problem, _distinct(column))) for n, column in columns)
+
+    def _one_by_one(self, declared: Mapping[str, Attribute]) -> dict[int, TaskgenError]:
         found: dict[int, TaskgenError] = {}
         for position, taskset in enumerate(self):
             try:
@@ -213,7 +227,7 @@ class Variants(TaskSets):
         """The same: one by one only if the first, or any of the values that move, is refused."""
         if len(self) == 0 or self._are_valid({**ATTRIBUTES, **declared}, declared):
             return {}
-        return super().problems(declared)
+        return self._one_by_one(declared)
 
     def _are_valid(self, known: Mapping[str, Attribute], declared: Mapping[str, Attribute]) -> bool:
         """Whether all are, as far as that can be told without looking at each one."""

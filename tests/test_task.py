@@ -238,3 +238,19 @@ def test_require() -> None:
         "task 0 of task set 'x': executiontime must be set for a simulator; "
         "add `executiontime:` to the task"
     )
+
+
+@given(
+    st.one_of(
+        st.floats(0, 1e12),
+        st.decimals(0, 10**12, places=6).map(float),
+        st.decimals(0, 1000, places=7).map(float),
+        st.integers(0, 2**60).map(lambda n: n / 1e6),
+    )
+)
+def test_a_float_is_a_whole_number_of_ns_as_it_is_written(value: float) -> None:
+    said = Attribute(Kind.MS).problem(value)
+    exact = Decimal(str(value))
+    within = exact <= 10**12
+    assert (said is None) == (within and exact == exact.quantize(Decimal("0.000001")))
+    assert Attribute(Kind.MS).problem(float("nan")) == "must be a number of ms, got nan"

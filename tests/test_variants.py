@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -103,6 +103,9 @@ CROOKED: list[tuple[str, list[Task]]] = [
     ("what does not move", [Task(period=(5, 6), preiod=5)]),
     ("a list as a value", [Task(period=([1, 2], 5))]),
     ("values in values", [Task(period=5, config={"arg1": ((1, 2), 3)})]),
+    ("nothing as a value", [Task(period=5, executiontime=(1, None))]),
+    ("a name of a user's own", [Task(period=5, mine=(1, 2))]),
+    ("no tasks", []),
     ("mappings", [Task(period=5, config=({"arg1": 1}, {"arg1": 2}, 5))]),
 ]
 
@@ -112,10 +115,23 @@ def test_problems_are_those_of_each_task_set(members: list[Task]) -> None:
     taskset = TaskSet(members, "crooked")
     numbers = list(itertools.islice(range(taskset.variant_count() or 0), 40))
     found = Variants(taskset, numbers).problems({})
-    expected = TaskSets([next(taskset.variants(n)) for n in numbers]).problems({})
-    assert {n: str(error) for n, error in found.items()} == {
-        n: str(error) for n, error in expected.items()
-    }
+    made = [next(taskset.variants(n)) for n in numbers]
+    expected = {}
+    for number, variant in enumerate(made):
+        try:
+            variant.check()
+        except ConfigurationError as error:
+            expected[number] = str(error)
+    assert {n: str(error) for n, error in found.items()} == expected
+    assert {n: str(e) for n, e in TaskSets(made).problems({}).items()} == expected
+
+
+def test_a_check_of_a_users_own_is_asked() -> None:
+    class Strict(TaskSet):
+        def check(self, declared: Mapping[str, Attribute] | None = None) -> None:
+            raise ConfigurationError("never")
+
+    assert list(TaskSets([Strict([Task(period=5)])]).problems({})) == [0]
 
 
 def test_valid_variants_have_no_problems_and_are_not_made_for_that() -> None:
