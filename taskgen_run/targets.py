@@ -186,8 +186,15 @@ class Targets:
                     self._begin(host)
                 elif not self._work.waits:
                     break
-            self._has_looked = True
             dead = self._asked and not found
+            if dead and not self._has_looked:
+                seconds = self.bounds.available_timeout
+                log.info(
+                    "no host of %s is available yet; waits for one, %g s at most",
+                    self.targets,
+                    seconds,
+                )
+            self._has_looked = True
             delay = min(2 * delay, self._longest_delay) if dead else FIRST_DELAY
             self._work.closes_within(delay)
 
