@@ -50,15 +50,23 @@ DESCRIBED = Scheduling()
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Tasks that have `cpus` processors to themselves.
+    """Tasks that have `cpus` processors to themselves, with their offsets in ns.
 
     `worst` is what they may come to, `certain` what they come to in any case; None if that is not
-    known.
+    known. `synchronous` tells whether all offsets are the same, `punctual` whether releases are
+    exactly at the offsets and the periods.
     """
 
-    worst: list[SporadicTask]
-    certain: list[SporadicTask] | None
+    worst: list[tuple[SporadicTask, int]]
+    certain: list[tuple[SporadicTask, int]] | None
+    synchronous: bool
+    punctual: bool
     cpus: int
+
+    @property
+    def tasks(self) -> list[SporadicTask]:
+        """What the tasks may come to, without the offsets."""
+        return [task for task, _ in self.worst]
 
 
 def cases(taskset: TaskSet, scheduling: Scheduling, policy: Policy) -> list[Case] | None:
@@ -69,7 +77,10 @@ def cases(taskset: TaskSet, scheduling: Scheduling, policy: Policy) -> list[Case
     """
     priorities = _priorities(taskset, policy)
     worst = [
-        replace(from_task(task, taskset.place(position)), priority=priorities[position])
+        (
+            replace(from_task(task, taskset.place(position)), priority=priorities[position]),
+            task.offset_ns,
+        )
         for position, task in enumerate(taskset)
     ]
     groups = [list(range(len(worst)))]
@@ -84,13 +95,14 @@ def cases(taskset: TaskSet, scheduling: Scheduling, policy: Policy) -> list[Case
         if chosen is None:
             return None
         groups = [[n for n, own in enumerate(chosen) if own == cpu] for cpu in sorted({*chosen})]
-    synchronous = len({task.offset_ns for task in taskset}) == 1
     return [
         Case(
             worst=[worst[position] for position in group],
             certain=[worst[position] for position in group if _is_certain(taskset[position])]
-            if scheduling.full and synchronous
+            if scheduling.full
             else None,
+            synchronous=len({worst[position][1] for position in group}) == 1,
+            punctual=scheduling.policy is not None,
             cpus=scheduling.cpus if scheduling.packing is None else 1,
         )
         for group in groups

@@ -131,8 +131,12 @@ class Effort:
 
     def spend(self, tasks: int) -> None:
         """Count a look at that many tasks. Raises EffortError when there were too many."""
+        self.require(tasks)
         self._left -= tasks
-        if self._left < 0:
+
+    def require(self, tasks: int) -> None:
+        """Raise EffortError unless there can be a look at that many tasks."""
+        if self._left < tasks:
             raise EffortError(
                 f"the schedulability analysis must end after at most {self._most} "
                 "evaluations, and did not; lower the utilization, or choose periods with a smaller "

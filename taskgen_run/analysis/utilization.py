@@ -69,7 +69,10 @@ def edf(tasks: Sequence[SporadicTask]) -> bool:
 
 
 def is_overloaded(tasks: Sequence[SporadicTask]) -> bool:
-    """Whether tasks with deadlines need more than one processor for ever: then one is missed."""
+    """Whether tasks with deadlines need more than one processor for ever.
+
+    Then a deadline is missed on one processor, under any policy and with any offsets.
+    """
     return total_load(task for task in tasks if task.deadline_ns is not None) > 1
 
 

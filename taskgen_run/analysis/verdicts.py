@@ -6,10 +6,12 @@ Which tests apply is a matter of how the session schedules (`Scheduling`); of a 
 not say it, such as those for real targets, the descriptions of the tasks are analysed: on one
 processor, under the policy that the test is made for.
 
-True is true for any offsets, and when jobs need less time, are killed, or the jobs of a task come
-later than its period. So that false is a proof as well, it takes all offsets to be the same, ties
-of priorities that do not matter, and the load to be there in any case: jobs that may be killed
-before their deadline, and those that need no time, are left out of it.
+True is true for any offsets, and when jobs need less time, are killed, or come later than the
+period; only what `response_time` and `processor_demand` do not accept in the worst case may still
+be proven for the very offsets of the task set, if a simulation has those. So that false is a proof
+as well, it takes the releases to be as described, ties of priorities that do not matter, and load
+that is there in any case: jobs that may be killed before their deadline, and those that need no
+time, are left out of it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from typing import TYPE_CHECKING
 from taskgen_run.analysis import (
     multiprocessor,
     nonpreemptive,
+    offsets,
     processor_demand,
     response_time,
     utilization,
 )
+from taskgen_run.analysis.offsets import Placed
 from taskgen_run.analysis.scheduling import (
     DESCRIBED,
     Case,
@@ -65,19 +69,44 @@ _FIXED = (Policy.RM, Policy.DM, Policy.FP)
 
 
 def _simple(test: Callable[[Sequence[SporadicTask]], bool]) -> _Test:
-    return lambda case, effort: test(case.worst)
-
-
-def _bounded(test: Callable[[Sequence[SporadicTask], Effort], bool]) -> _Test:
-    return lambda case, effort: test(case.worst, effort)
+    return lambda case, effort: test(case.tasks)
 
 
 def _on_all(test: Callable[[Sequence[SporadicTask], int], bool]) -> _Test:
-    return lambda case, effort: test(case.worst, case.cpus)
+    return lambda case, effort: test(case.tasks, case.cpus)
 
 
-def _unless(test: Callable[[Sequence[SporadicTask], Effort], bool]) -> _Test:
-    return lambda case, effort: case.certain is not None and not test(case.certain, effort)
+def _bounded(test: Callable[[Sequence[SporadicTask], Effort], bool]) -> _Test:
+    return lambda case, effort: test(case.tasks, effort)
+
+
+def _accepts(
+    test: Callable[[Sequence[SporadicTask], Effort], bool],
+    with_offsets: Callable[[Sequence[Placed], Effort], bool],
+) -> _Test:
+    """The test of the worst case; if that is not to be had, that of the schedule there is."""
+    return lambda case, effort: (
+        test(case.tasks, effort)
+        or (case.punctual and not case.synchronous and with_offsets(case.worst, effort))
+    )
+
+
+def _is_overloaded(case: Case, effort: Effort) -> bool:
+    return case.certain is not None and utilization.is_overloaded([t for t, _ in case.certain])
+
+
+def _refutes(
+    test: Callable[[Sequence[SporadicTask], Effort], bool],
+    with_offsets: Callable[[Sequence[Placed], Effort], bool],
+) -> _Test:
+    def refutes(case: Case, effort: Effort) -> bool:
+        if case.certain is None or _is_overloaded(case, effort):
+            return case.certain is not None
+        if case.synchronous:
+            return not test([task for task, _ in case.certain], effort)
+        return case.punctual and not with_offsets(case.certain, effort)
+
+    return refutes
 
 
 TESTS: Mapping[str, Criterion] = {
@@ -96,29 +125,37 @@ TESTS: Mapping[str, Criterion] = {
     "edf_utilization": Criterion(
         text="utilization or density ≤ 1, for EDF on one processor",
         accepts={Policy.EDF: _simple(utilization.edf)},
-        refutes={
-            Policy.EDF: _unless(lambda tasks, effort: not utilization.is_overloaded(tasks)),
-        },
+        refutes={Policy.EDF: _is_overloaded},
         assumed=Policy.EDF,
     ),
     "response_time": Criterion(
         text="worst-case response times, for fixed priorities on one processor",
         accepts={
-            **dict.fromkeys(_FIXED, _bounded(response_time.is_schedulable)),
+            **dict.fromkeys(_FIXED, _accepts(response_time.is_schedulable, offsets.is_schedulable)),
             Policy.NP_FP: _bounded(nonpreemptive.is_schedulable),
         },
-        refutes=dict.fromkeys(
-            _FIXED, _unless(partial(response_time.is_schedulable, ties_lost=False))
-        ),
+        refutes={
+            **dict.fromkeys(
+                _FIXED,
+                _refutes(
+                    partial(response_time.is_schedulable, ties_lost=False),
+                    partial(offsets.is_schedulable, ties_lost=False),
+                ),
+            ),
+            Policy.NP_FP: _is_overloaded,
+        },
         assumed=Policy.FP,
     ),
     "processor_demand": Criterion(
         text="processor demand (QPA), for EDF on one processor",
         accepts={
-            Policy.EDF: _bounded(processor_demand.is_schedulable),
+            Policy.EDF: _accepts(processor_demand.is_schedulable, offsets.is_schedulable_by_edf),
             Policy.NP_EDF: _bounded(nonpreemptive.is_schedulable_by_edf),
         },
-        refutes={Policy.EDF: _unless(processor_demand.is_schedulable)},
+        refutes={
+            Policy.EDF: _refutes(processor_demand.is_schedulable, offsets.is_schedulable_by_edf),
+            Policy.NP_EDF: _is_overloaded,
+        },
         assumed=Policy.EDF,
     ),
     "gfb": Criterion(

@@ -128,5 +128,27 @@ def test_no_simulation_contradicts_a_verdict(
 
     check()
     assert {name for name, verdict in seen if verdict is True} == applying
-    exact = applying & EXACT if not options["scheduler"].startswith("NP_") else set()
-    assert {name for name, verdict in seen if verdict is False} == exact
+    assert {name for name, verdict in seen if verdict is False} == applying & EXACT
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name"), [("FP", "response_time"), ("EDF", "processor_demand")]
+)
+def test_the_exact_tests_decide_all_that_can_be_decided(scheduler: str, name: str) -> None:
+    """With offsets, too: sets in which all jobs need time, none is killed and there are no ties."""
+    seen: Counter[tuple[bool, bool | None]] = Counter()
+    analysis = Analysis((name,), FastSimSession.scheduling(scheduler=scheduler))
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @given(tasksets(1), st.permutations(range(5)))
+    def check(taskset: TaskSet, priorities: list[int]) -> None:
+        for task, priority in zip(taskset, priorities, strict=False):
+            task.update(priority=priority, executiontime=task["executiontime"] or 0.25)
+            task.pop("criticaltime", None)
+        verdict = analysis(taskset)[name]
+        apart = len({task.offset_ns for task in taskset}) > 1
+        seen[apart, verdict] += 1
+        assert verdict == (not misses_in_the_end(taskset, scheduler=scheduler))
+
+    check()
+    assert set(seen) == {(apart, verdict) for apart in (True, False) for verdict in (True, False)}
