@@ -109,6 +109,15 @@ class Experiment:
             )
         first.check(self.session.task_attributes)
         self._blaming_session("check", lambda: self.session.check(first, **self.options))
+        self.tests = self._tests()
+
+    def _tests(self) -> Analysis | None:
+        if not self.analysis:
+            return None
+        scheduling = self._blaming_session(
+            "scheduling", lambda: self.session.scheduling(**self.options)
+        )
+        return Analysis(tuple(self.analysis), scheduling)
 
     def _blaming_session(self, what: str, call: Callable[[], Any]) -> Any:
         try:
@@ -253,21 +262,13 @@ class Experiment:
             "interrupts": interrupts,
             "params": [self.admission] if self.admission else [],
             "declared": self.session.task_attributes,
-            "analysis": self._analysis(),
+            "analysis": self.tests,
         }
         if self.session.computes:
             workers = (self.workers or usable_cores()) if self.session.parallel else 1
             return Computing(Distributor(**common), workers).run
         bounds = Bounds(**self.bounds)
         return Targets(session=self.session, port=self.port, bounds=bounds, **common).run
-
-    def _analysis(self) -> Analysis | None:
-        if not self.analysis:
-            return None
-        scheduling = self._blaming_session(
-            "scheduling", lambda: self.session.scheduling(**self.options)
-        )
-        return Analysis(tuple(self.analysis), scheduling)
 
     def _pending(self, finished: Intervals) -> Iterator[TaskSet]:
         """The variants that are not finished, in order."""
