@@ -7,10 +7,10 @@ without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taskgen_run.analysis.response_time import levels
-from taskgen_run.analysis.sporadic import SporadicTask, total
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, total
 
 
 def gfb(tasks: Sequence[SporadicTask], cpus: int) -> bool:
@@ -30,7 +30,7 @@ def gfb(tasks: Sequence[SporadicTask], cpus: int) -> bool:
     return total(shares) <= cpus - (cpus - 1) * densest
 
 
-def bcl_edf(tasks: Sequence[SporadicTask], cpus: int) -> bool:
+def bcl_edf(tasks: Sequence[SporadicTask], cpus: int, effort: Effort | None = None) -> bool:
     """Whether under global EDF no task can be kept from its processor for too long.
 
     A task with D - C to spare misses a deadline only if for longer than that the others keep all m
@@ -38,32 +38,35 @@ def bcl_edf(tasks: Sequence[SporadicTask], cpus: int) -> bool:
     whole ns it does not if the sum of min(W, D - C + 1) is < m (D - C + 1). M. Bertogna,
     M. Cirinei and G. Lipari, "Improved schedulability analysis of EDF on multiprocessor platforms",
     2005; with whole numbers as in their "Schedulability analysis of global scheduling algorithms on
-    multiprocessor platforms", 2009, theorem 7.
+    multiprocessor platforms", 2009.
 
     Only for deadlines up to the periods: others are not accepted. Tasks without deadline come last
-    and do not matter.
+    and do not matter. Raises ConfigurationError when the test takes too long.
     """
+    effort = effort or Effort()
     due = [task for task in tasks if task.deadline_ns is not None]
     return all(_is_constrained(task) for task in due) and all(
-        _is_served(task, cpus, [_due_ns(other, task) for other in _others(due, position)])
+        _is_served(task, cpus, due[:position] + due[position + 1 :], _due_ns, effort)
         for position, task in enumerate(due)
     )
 
 
-def bcl_fixed_priority(tasks: Sequence[SporadicTask], cpus: int) -> bool:
+def bcl_fixed_priority(
+    tasks: Sequence[SporadicTask], cpus: int, effort: Effort | None = None
+) -> bool:
     """The same under global fixed priorities: those of the same priority count as above.
 
     The most work of a task in an interval of length D is there when its first job in it ends at its
     own deadline, having begun with the interval, and the next ones are as early as they may be.
     M. Bertogna, M. Cirinei and G. Lipari, "New schedulability tests for real-time task sets
-    scheduled by deadline monotonic on multiprocessors", 2005; with whole numbers as above, 2009,
-    theorem 8.
+    scheduled by deadline monotonic on multiprocessors", 2005; with whole numbers as above, 2009.
 
     Only for deadlines up to the periods. A task without deadline may work all the time. Raises
-    ConfigurationError for a task without priority.
+    ConfigurationError for a task without priority, and when the test takes too long.
     """
+    effort = effort or Effort()
     return all(_is_constrained(task) for task in tasks) and all(
-        _is_served(task, cpus, [_work_ns(other, task) for other in others])
+        _is_served(task, cpus, others, _work_ns, effort)
         for task, others in levels(tasks)
         if task.deadline_ns is not None
     )
@@ -74,16 +77,20 @@ def _is_constrained(task: SporadicTask) -> bool:
     return task.deadline_ns is None or task.deadline_ns == task.window_ns
 
 
-def _others(tasks: Sequence[SporadicTask], position: int) -> list[SporadicTask]:
-    return [*tasks[:position], *tasks[position + 1 :]]
-
-
-def _is_served(task: SporadicTask, cpus: int, work_ns: Sequence[int]) -> bool:
-    """Whether others with so much work in the time up to its deadline leave enough of it."""
+def _is_served(
+    task: SporadicTask,
+    cpus: int,
+    others: Sequence[SporadicTask],
+    work_ns: Callable[[SporadicTask, SporadicTask], int],
+    effort: Effort,
+) -> bool:
+    """Whether others leave it enough of the time up to its deadline, working as `work_ns` says."""
+    effort.spend(len(others) + 1)
     too_long_ns = (task.deadline_ns or 0) - task.execution_ns + 1
     if too_long_ns < 1:
         return False
-    return sum(min(work, too_long_ns) for work in work_ns) < cpus * too_long_ns
+    interference_ns = sum(min(work_ns(other, task), too_long_ns) for other in others)
+    return interference_ns < cpus * too_long_ns
 
 
 def _due_ns(other: SporadicTask, task: SporadicTask) -> int:

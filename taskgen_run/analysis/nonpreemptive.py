@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from taskgen_run.analysis.processor_demand import demand_ns, last_deadline_ns, longest_ns
 from taskgen_run.analysis.response_time import levels, priorities
-from taskgen_run.analysis.sporadic import Effort, SporadicTask, total_load
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, fullness
 
 
 def response_times_ns(
@@ -55,9 +55,10 @@ def _response_ns(
     task: SporadicTask, others: Sequence[SporadicTask], blocking_ns: int, effort: Effort
 ) -> int | None:
     level = [task, *others]
-    load = total_load(level)
+    effort.spend(len(level))
+    full = fullness(level)
     never_idle = blocking_ns or any(member.most_jobs is not None for member in level)
-    if load > 1 or (load == 1 and never_idle):
+    if full > 0 or (full == 0 and never_idle):
         return None
     busy_ns = _least_fixed_point(level, blocking_ns, 0, 1, effort)
     worst_ns = begin_ns = 0
@@ -99,7 +100,7 @@ def is_schedulable_by_edf(tasks: Sequence[SporadicTask], effort: Effort | None =
     Raises ConfigurationError when the test takes too long.
     """
     due = [task for task in tasks if task.deadline_ns is not None]
-    if total_load(due) > 1:
+    if fullness(due) > 0:
         return False
     effort = effort or Effort()
     deadlines = [task.deadline_ns or 0 for task in due]

@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 
 from taskgen_run.analysis.response_time import priorities
-from taskgen_run.analysis.sporadic import Effort, SporadicTask, total_load
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, fullness
 
 Placed = tuple[SporadicTask, int]
 """A task and its offset in ns."""
@@ -35,7 +35,7 @@ def is_schedulable_by_edf(tasks: Sequence[Placed], effort: Effort | None = None)
     Tasks without deadline come last. Raises ConfigurationError when it takes too long.
     """
     due = [(task, offset) for task, offset in tasks if task.deadline_ns is not None]
-    if total_load(task for task, _ in due) > 1:
+    if fullness(task for task, _ in due) > 0:
         return False
     return _Schedule(due, [0] * len(due), effort or Effort(), by_deadline=True).keeps_deadlines()
 
@@ -58,7 +58,7 @@ def is_schedulable(
         level = [
             other for index, other in enumerate(tasks) if index != position and given[index] <= last
         ]
-        if task.most_jobs is None and total_load(member for member, _ in level) + task.load > 1:
+        if task.most_jobs is None and fullness([task, *(member for member, _ in level)]) > 0:
             return False
         ranks = [0] * len(level) + [1]
         schedule = _Schedule([*level, (task, offset)], ranks, effort, by_deadline=False)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from taskgen_run.analysis.sporadic import Effort, SporadicTask, total_load
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, fullness, total_load
 
 
 def demand_ns(tasks: Iterable[SporadicTask], interval_ns: int) -> int:
@@ -36,7 +36,7 @@ def is_schedulable(tasks: Sequence[SporadicTask], effort: Effort | None = None) 
     Raises ConfigurationError when the test takes too long.
     """
     demanding = [task for task in tasks if task.deadline_ns is not None]
-    if total_load(demanding) > 1:
+    if fullness(demanding) > 0:
         return False
     effort = effort or Effort()
     interval_ns = last_deadline_ns(demanding, longest_ns(demanding))

@@ -25,7 +25,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from taskgen_run.analysis.sporadic import Effort, SporadicTask, total_load
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, fullness
 from taskgen_run.errors import ConfigurationError
 
 
@@ -102,11 +102,12 @@ def _responses_ns(
     Infinity when there is no bound. Not to be continued after one that is longer than `most_ns`,
     which is cut short, but not as short as that.
     """
-    load = total_load(others)
-    if load >= 1 or load + task.load > 1:
+    effort.spend(len(others) + 1)
+    full = fullness([task, *others])
+    if full > 0 or fullness(others) >= 0:
         yield math.inf
         return
-    last_ns = math.inf if load + task.load < 1 else _repetition_ns([task, *others])
+    last_ns = math.inf if full < 0 else _repetition_ns([task, *others])
     finish_ns = 0
     for job in itertools.count() if task.most_jobs is None else range(task.most_jobs):
         release_ns = job * task.period_ns

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_EVALUATIONS = 5_000_000
 """How often one analysis looks at a task before it gives up: some seconds."""
 
+_PARTS = 2**64
+
 
 @dataclass(frozen=True, slots=True)
 class SporadicTask:
@@ -106,6 +108,20 @@ def from_taskset(taskset: TaskSet) -> list[SporadicTask]:
 def total_load(tasks: Iterable[SporadicTask]) -> Fraction:
     """The share of the processor that `tasks` need for ever."""
     return total((task.execution_ns, task.period_ns) for task in tasks if task.most_jobs is None)
+
+
+def fullness(tasks: Iterable[SporadicTask]) -> int:
+    """Whether `tasks` need less than a processor for ever (-1), exactly one (0), or more (1)."""
+    shares = [
+        (task.execution_ns * _PARTS, task.period_ns) for task in tasks if task.most_jobs is None
+    ]
+    # Mostly each share need not be known better than to one of many parts of a processor.
+    if sum(-(-parts // period) for parts, period in shares) < _PARTS:
+        return -1
+    if sum(parts // period for parts, period in shares) > _PARTS:
+        return 1
+    exactly = total(shares)
+    return (exactly > _PARTS) - (exactly < _PARTS)
 
 
 def total(shares: Iterable[tuple[int, int]]) -> Fraction:

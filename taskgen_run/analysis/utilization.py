@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 
 from taskgen_run.analysis.response_time import priorities
-from taskgen_run.analysis.sporadic import SporadicTask, total, total_load
+from taskgen_run.analysis.sporadic import SporadicTask, fullness, total
 
 _SCALE = 2**128
 
@@ -73,7 +73,7 @@ def is_overloaded(tasks: Sequence[SporadicTask]) -> bool:
 
     Then a deadline is missed on one processor, under any policy and with any offsets.
     """
-    return total_load(task for task in tasks if task.deadline_ns is not None) > 1
+    return fullness(task for task in tasks if task.deadline_ns is not None) > 0
 
 
 def _rate_monotonic_shares(tasks: Sequence[SporadicTask]) -> list[tuple[int, int]] | None:

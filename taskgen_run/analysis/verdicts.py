@@ -44,7 +44,7 @@ from taskgen_run.errors import ConfigurationError, unknown_name
 if TYPE_CHECKING:
     from taskgen_run.taskset import TaskSet
 
-MOST_EVALUATIONS = 500_000
+MOST_EVALUATIONS = 1_000_000
 """How often a test looks at a task of a task set before it is left undecided: a quarter second."""
 
 
@@ -72,8 +72,8 @@ def _simple(test: Callable[[Sequence[SporadicTask]], bool]) -> _Test:
     return lambda case, effort: test(case.tasks)
 
 
-def _on_all(test: Callable[[Sequence[SporadicTask], int], bool]) -> _Test:
-    return lambda case, effort: test(case.tasks, case.cpus)
+def _on_all(test: Callable[[Sequence[SporadicTask], int, Effort], bool]) -> _Test:
+    return lambda case, effort: test(case.tasks, case.cpus, effort)
 
 
 def _bounded(test: Callable[[Sequence[SporadicTask], Effort], bool]) -> _Test:
@@ -160,7 +160,7 @@ TESTS: Mapping[str, Criterion] = {
     ),
     "gfb": Criterion(
         text="density bound of Goossens, Funk and Baruah, for global EDF",
-        accepts={Policy.EDF: _on_all(multiprocessor.gfb)},
+        accepts={Policy.EDF: lambda case, effort: multiprocessor.gfb(case.tasks, case.cpus)},
         refutes={},
         assumed=None,
         is_global=True,
