@@ -17,10 +17,10 @@ def gfb(tasks: Sequence[SporadicTask], cpus: int) -> bool:
     """Whether the densities allow global EDF: in all ≤ m - (m - 1) × the largest one.
 
     J. Goossens, S. Funk and S. Baruah, "Priority-driven scheduling of periodic task systems on
-    multiprocessors", 2003, theorem 5, with C / min(D, T) in place of the utilizations. Of the jobs
-    with the earliest deadlines, work that keeps no more than these processors busy, a task's at its
-    density at any time, would be done in time; EDF never has done less of it, as whenever a
-    processor is idle, each task that is behind executes. So deadlines may be of any length.
+    multiprocessors", 2003, theorem 5, with C / min(D, T) in place of the utilizations. All jobs
+    would be done in time if every task executed at its density, without a break. Of the jobs with
+    the earliest deadlines EDF has never done less than that: whenever one of the processors is
+    idle, each task that is behind executes. That holds for deadlines beyond the periods as well.
     Tasks without deadline come last and do not matter.
     """
     shares = [

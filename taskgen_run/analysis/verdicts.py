@@ -100,8 +100,10 @@ def _refutes(
     with_offsets: Callable[[Sequence[Placed], Effort], bool],
 ) -> _Test:
     def refutes(case: Case, effort: Effort) -> bool:
-        if case.certain is None or _is_overloaded(case, effort):
-            return case.certain is not None
+        if case.certain is None:
+            return False
+        if _is_overloaded(case, effort):
+            return True
         if case.synchronous:
             return not test([task for task, _ in case.certain], effort)
         return case.punctual and not with_offsets(case.certain, effort)
