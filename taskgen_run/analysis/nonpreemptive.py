@@ -94,8 +94,8 @@ def is_schedulable_by_edf(tasks: Sequence[SporadicTask], effort: Effort | None =
     In every interval from a release of all tasks to a deadline, the demand and the rest of a job
     with a later deadline must fit (K. Jeffay, D. Stanat and C. Martel, "On non-preemptive
     scheduling of periodic and sporadic tasks", 1991; with any deadlines L. George, N. Rivierre and
-    M. Spuri, 1996). Intervals are skipped as `processor_demand` does it, though not past a length
-    at which another task begins to be among those with a later deadline.
+    M. Spuri, 1996). The longer the interval, the larger the sum of both, as what can no longer be
+    that job is demanded instead; so intervals are skipped as `processor_demand` does it.
 
     Raises ConfigurationError when the test takes too long.
     """
@@ -103,12 +103,11 @@ def is_schedulable_by_edf(tasks: Sequence[SporadicTask], effort: Effort | None =
     if fullness(due) > 0:
         return False
     effort = effort or Effort()
-    deadlines = [task.deadline_ns or 0 for task in due]
     endless_ns = max((t.execution_ns - 1 for t in tasks if t.deadline_ns is None), default=0)
-    longest = max(longest_ns(due, endless_ns), *deadlines, 0)
-    interval_ns = last_deadline_ns(due, longest)
+    latest_ns = max((task.deadline_ns or 0 for task in due), default=0)
+    interval_ns = last_deadline_ns(due, max(longest_ns(due, endless_ns), latest_ns))
     while interval_ns:
-        effort.spend(4 * len(tasks))
+        effort.spend(3 * len(tasks))
         blocking_ns = max(
             (
                 task.execution_ns - 1
@@ -120,6 +119,5 @@ def is_schedulable_by_edf(tasks: Sequence[SporadicTask], effort: Effort | None =
         needed_ns = demand_ns(due, interval_ns) + blocking_ns
         if needed_ns > interval_ns:
             return False
-        same_ns = max(deadline for deadline in deadlines if deadline <= interval_ns)
-        interval_ns = last_deadline_ns(due, min(max(needed_ns, same_ns), interval_ns - 1))
+        interval_ns = last_deadline_ns(due, min(needed_ns, interval_ns - 1))
     return True
