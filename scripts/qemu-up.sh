@@ -117,6 +117,10 @@ for file in "$kernel" ${initrd:+"$initrd"}; do
         fail "'$file' must be a file that can be read"
     fi
 done
+case $console in
+'' | -) ;;
+*) { : >>"$console"; } 2>/dev/null || fail "--console must be a file that can be written, got '$console'" ;;
+esac
 if [ -n "$bridge" ]; then
     [ "$EUID" = 0 ] || fail "a bridge needs root; run this with sudo, or use --user ADDRESS"
     [ -n "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ] ||
@@ -130,7 +134,7 @@ fi
 runtime_of() { # UID: the directory of a user in which nobody else can write
     local named=${XDG_RUNTIME_DIR:-} home
     home=$(getent passwd "$1" | cut -d: -f6) || home=/nonexistent
-    if [ -n "$named" ] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
+    if [[ $named = /* ]] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
         printf %s "$named/taskgen_run"
     elif [ -d "/run/user/$1" ]; then
         printf %s "/run/user/$1/taskgen_run"
@@ -140,41 +144,50 @@ runtime_of() { # UID: the directory of a user in which nobody else can write
         printf %s "$home/.cache/taskgen_run"
     fi
 }
+as_user() { # UID COMMAND...: as that user, where directories are that the user could change
+    local user=$1
+    shift
+    if [ "$user" = "$EUID" ]; then "$@"; else setpriv --reuid "$user" --clear-groups -- "$@"; fi
+}
 private() { # DIRECTORY UID: makes it, or fails if others could write to it
-    local as=()
-    [ "$2" = "$EUID" ] || as=(setpriv --reuid "$2" --clear-groups --)
-    (umask 077 && "${as[@]}" mkdir -p "$1" 2>/dev/null) ||
+    (umask 077 && as_user "$2" mkdir -p "$1" 2>/dev/null) ||
         fail "directory '$1' cannot be made; set XDG_RUNTIME_DIR to a directory of user $2"
     if [ -L "$1" ] || [ "$(stat -c '%u %a' "$1")" != "$2 700" ]; then
         fail "'$1' must be a directory of user $2 with mode 700, for nobody else; remove it"
     fi
 }
+prepare() { # the directories of all whose requests are served
+    local place
+    for place in "${!users[@]}"; do
+        private "${runtimes[place]}" "${users[place]}"
+        private "${runtimes[place]}/requests" "${users[place]}"
+        private "${runtimes[place]}/instances" "${users[place]}"
+    done
+}
 own=$(runtime_of "$EUID")
-requests=("$own/requests")
-private "$own" "$EUID"
-private "$own/requests" "$EUID"
+users=("$EUID") runtimes=("$own")
 if [ "$EUID" = 0 ] && [ "${SUDO_UID:-0}" != 0 ]; then
     [[ $SUDO_UID =~ ^[0-9]{1,10}$ ]] || fail "SUDO_UID must be the id of a user, got '$SUDO_UID'"
-    theirs=$(runtime_of "$SUDO_UID")
-    requests+=("$theirs/requests")
-    private "$theirs" "$SUDO_UID"
-    private "$theirs/requests" "$SUDO_UID"
+    users+=("$SUDO_UID") runtimes+=("$(runtime_of "$SUDO_UID")")
 fi
+prepare
 
 # ---- whatever happens, nothing is left ----
 
 pid=''
+# Those of the instance: `known` in this boot, or in an earlier one.
 declare -A addresses=()
 printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
     $((RANDOM % 256)) $((RANDOM % 256))
-work=$own/$label.$$.$RANDOM
+name=$label.$$.$RANDOM
+work=$own/$name
 monitor=$work/monitor
 [ ${#monitor} -lt 108 ] ||
     fail "the path of a socket must be shorter than 108 bytes, got '$monitor'; set XDG_RUNTIME_DIR"
 
 learn_addresses() { # what the neighbour table says of the MAC address of the instance
     local table found said
-    table=$(ip neigh show dev "$bridge")
+    table=$(ip -4 neigh show dev "$bridge")
     while read -r found said; do
         if [[ " $said " = *" lladdr $mac "* ]]; then
             addresses[$found]=known
@@ -182,6 +195,28 @@ learn_addresses() { # what the neighbour table says of the MAC address of the in
             unset "addresses[$found]" # another machine has it now
         fi
     done <<<"$table"
+    # Until it is seen again, an instance is taken to have the addresses of the one before.
+    if [[ " ${addresses[*]} " = *' known '* ]]; then
+        for found in "${!addresses[@]}"; do
+            [ "${addresses[$found]}" = known ] || unset "addresses[$found]"
+        done
+    fi
+}
+
+tell_hosts() { # tells runners which hosts are this instance's: by a file for each
+    local place directory file host
+    for place in "${!users[@]}"; do
+        directory=${runtimes[place]}/instances
+        for file in "$directory/"*"@$port@$name"; do
+            host=${file##*/}
+            is_mine "${host%%@*}" "$port" || [ ! -e "$file" ] || as_user "${users[place]}" rm -f "$file"
+        done
+        for host in ${address:-"${!addresses[@]}"}; do
+            file=$directory/$host@$port@$name
+            # What cannot be made now, perhaps as the user is logging out, is tried again.
+            [ -e "$file" ] || as_user "${users[place]}" touch "$file" 2>/dev/null || true
+        done
+    done
 }
 
 end_instance() { # kills the instance, and what the network remembers of it
@@ -195,8 +230,8 @@ end_instance() { # kills the instance, and what the network remembers of it
     [ -z "$bridge" ] || learn_addresses 2>/dev/null || true
     for known in "${!addresses[@]}"; do
         ip neigh del "$known" dev "$bridge" 2>/dev/null || true
+        addresses[$known]=before
     done
-    addresses=()
 }
 finish() {
     trap '' INT TERM HUP
@@ -212,11 +247,16 @@ exec {lifeline}> >(
     exec setsid sh -c '
         trap "" INT TERM HUP
         cat
-        rm -rf "$1"
-        [ -n "$2" ] || exit 0
-        for known in $(ip neigh show dev "$2" | grep -F " $3 " | cut -d " " -f 1); do
-            ip neigh del "$known" dev "$2"
-        done 2>/dev/null' cleaner "$work" "$bridge" "$mac"
+        work=$1 name=$2 bridge=$3 mac=$4
+        shift 4
+        rm -rf "$work"
+        for runtime; do
+            rm -f "$runtime/instances/"*"@$name"
+        done
+        [ -n "$bridge" ] || exit 0
+        for known in $(ip neigh show dev "$bridge" | grep -F " $mac " | cut -d " " -f 1); do
+            ip neigh del "$known" dev "$bridge"
+        done 2>/dev/null' cleaner "$work" "$name" "$bridge" "$mac" "${runtimes[@]}"
 )
 cleaner=$!
 trap finish EXIT
@@ -234,7 +274,7 @@ now() { # hundredths of a second since this machine was booted
 }
 
 # A trap that exits in the middle of `read -t` makes bash 5.2 crash; a signal may end the sleep.
-pause() { sleep 0.1 || true; }
+pause() { { sleep 0.1 || true; } 2>/dev/null; }
 
 start() { # COMMAND...
     : >"$work/errors" # there even if the process is killed before it is QEMU
@@ -300,8 +340,7 @@ esac
 
 boot() {
     # A runtime directory is removed when its user logs out, and made again with the next login.
-    private "$own" "$EUID"
-    private "$own/requests" "$EUID"
+    prepare
     mkdir -p "$work"
     start "${command[@]}"
     booted=$(now)
@@ -325,7 +364,7 @@ is_mine() { # HOST PORT
 
 serve_requests() { # takes those for this instance; whether one asks for the present boot
     local directory request host asked since kill=1
-    for directory in "${requests[@]}"; do
+    for directory in "${runtimes[@]/%//requests}"; do
         for request in "$directory"/*@*@*; do
             IFS=@ read -r host asked _ <<<"${request##*/}"
             is_mine "$host" "$asked" || continue
@@ -347,6 +386,7 @@ boot
 while :; do
     pause
     [ -z "$bridge" ] || ((ticks++ % 10)) || learn_addresses
+    tell_hosts
     if serve_requests; then
         say "$label: a runner has asked for its end"
         end_instance

@@ -2,7 +2,8 @@
 
 A request is a file in a directory that nobody but its user can write to; its name has host and
 port, its content is an instant. Who serves it takes the file away, and kills the instance unless
-that was booted after the instant: then the request is about one that is gone already.
+that was booted after the instant: then the request is about one that is gone already. Beside it is
+a directory in which those who serve have a file for each host, whose name begins in the same way.
 """
 
 from __future__ import annotations
@@ -64,13 +65,26 @@ def _take_back(request: Path) -> None:
     )
 
 
+def served_hosts(port: int) -> set[str]:
+    """The hosts whose instances are killed and booted again when a request asks for it.
+
+    Raises InfrastructureError as `requests_directory` does.
+    """
+    names = (file.name.split("@") for file in _private_directory("instances").iterdir())
+    return {host for host, served, *_ in names if served == str(port)}
+
+
 def requests_directory() -> Path:
     """Where requests of this user are put, made if it is missing.
 
     Raises InfrastructureError if others could write to it.
     """
+    return _private_directory("requests")
+
+
+def _private_directory(name: str) -> Path:
     runtime = _runtime_directory()
-    for directory in (runtime, runtime / "requests"):
+    for directory in (runtime, runtime / name):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = directory.lstat()
@@ -85,14 +99,14 @@ def requests_directory() -> Path:
                 f"'{directory}' must be a directory of this user with mode 700, for nobody else; "
                 "remove it"
             )
-    return runtime / "requests"
+    return runtime / name
 
 
 def _runtime_directory() -> Path:
     """The same rule as `runtime_of` in scripts/qemu-up.sh, which sudo may have started."""
     user = os.geteuid()
     named = os.environ.get("XDG_RUNTIME_DIR")
-    if named and _belongs_to(user, Path(named)):
+    if named and Path(named).is_absolute() and _belongs_to(user, Path(named)):
         return Path(named, "taskgen_run")
     if Path(f"/run/user/{user}").is_dir():
         return Path(f"/run/user/{user}/taskgen_run")

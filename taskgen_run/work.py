@@ -17,7 +17,7 @@ AHEAD_SECONDS = 0.001
 """… and for how long."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Try:
     """One attempt at a variant, which has failed on the hosts `failed_on`."""
 
@@ -81,20 +81,23 @@ class Work:
 
     def _take_failed(self, host: str) -> Try | None:
         with self._changed:
-            position = self._find_failed(host)
-            return None if position is None else self._failed.pop(position)
-
-    def _find_failed(self, host: str) -> int | None:
-        for position, item in enumerate(self._failed):
-            if host not in item.failed_on or self._hosts <= item.failed_on:
-                return position
+            for item in self._failed_for(host):
+                self._failed.remove(item)
+                return item
         return None
+
+    def _failed_for(self, host: str) -> list[Try]:
+        return [
+            item
+            for item in self._failed
+            if host not in item.failed_on or self._hosts <= item.failed_on
+        ]
 
     def _refill(self, host: str, deadline: float) -> bool:
         """Wait until something is ready for the host; False if all is done, or it is too late."""
         with self._changed:
             self._fill()
-            while not (self._ready or self._closed or self._find_failed(host) is not None):
+            while not (self._ready or self._closed or self._failed_for(host)):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -117,9 +120,15 @@ class Work:
                 self._fill()
             return not self._closed
 
+    def left_for(self, host: str) -> int:
+        """How many attempts are known of that nobody has taken and this host may."""
+        with self._changed:
+            self._fill()
+            return len(self._ready) + len(self._failed_for(host))
+
     @property
     def waits(self) -> bool:
-        """Whether there is something that nobody has taken and that somebody may take at once."""
+        """Whether there is something that nobody has taken."""
         return bool(self._ready or self._failed)
 
     def _read_ahead(self) -> None:

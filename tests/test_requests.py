@@ -88,6 +88,15 @@ def test_a_runtime_directory_of_another_user_is_not_used(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_relative_runtime_directory_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", ".")
+    assert requests.requests_directory().is_absolute()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_request_that_cannot_be_written_leaves_nothing(
     inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,8 @@ class World:
         self.dead: set[str] = set()
         self.refusing: set[str] = set()
         self.connect_seconds: dict[str, float] = {}
+        self.stuck: set[str] = set()
+        self.loosened = threading.Event()  # those that are stuck get no further before
         self.failing: dict[str, int] = {}  # host: how many times it fails
         self.silent: dict[str, int] = {}  # host: how many times it is killed before it serves
         self.invalid: set[int] = set()
@@ -68,6 +70,8 @@ class Hosted(AbstractSession):
     def __init__(self, host: str, port: int = 0) -> None:
         self.world.connected_at.append(time.monotonic())
         time.sleep(self.world.connect_seconds.get(host, 0))
+        if host in self.world.stuck:
+            assert self.world.loosened.wait(60)
         if host in self.world.refusing:
             raise ConnectionRefusedError(f"{host} refuses")
         if self.world.silent.get(host, 0) > 0:
@@ -274,11 +278,32 @@ def test_hosts_that_are_slow_to_refuse_do_not_count_as_available(world: World) -
     assert time.monotonic() - before < 5
 
 
+def test_the_work_is_finished_while_a_host_is_stuck(world: World) -> None:
+    world.stuck = {"127.7.0.1"}
+    try:
+        monitor = _run(3, probe_timeout=0.1)
+        assert sorted(monitor.finished) == [0, 1, 2]
+        assert "127.7.0.1" in locked_hosts(PORT)
+    finally:
+        world.loosened.set()
+    while "127.7.0.1" in locked_hosts(PORT):
+        time.sleep(0.01)
+    assert not world.open
+
+
+def test_one_variant_is_finished_though_the_first_host_is_stuck(world: World) -> None:
+    world.stuck = {"127.7.0.0"}
+    try:
+        assert list(_run(1, probe_timeout=0.1).finished) == [0]
+    finally:
+        world.loosened.set()
+
+
 def test_a_host_that_keeps_failing_is_put_aside(world: World) -> None:
     world.failing = {"127.7.0.1": 10**6}
     world.seconds = 0.01
-    monitor = _run(100, restarts=2, attempts=10)
-    assert sorted(monitor.finished) == list(range(100))
+    monitor = _run(500, restarts=2, attempts=10)
+    assert sorted(monitor.finished) == list(range(500))
     assert 10**6 - world.failing["127.7.0.1"] <= 3
     told = [("127.7.0.1", "127.7.0.1 froze", aside) for aside in (False, False, True)]
     assert monitor.host_failures == told

@@ -79,10 +79,10 @@ class PingSession(GenodeSession):
 class QemuSession(GenodeSession):
     """GenodeSession on QEMU instances that `scripts/qemu-up.sh` boots, and boots again.
 
-    It has the same options, and `boot_timeout` in seconds: for how long a host that takes
-    connections may be silent before it counts as frozen rather than booting. When anything takes
-    longer than its time-out, the session asks, once, for the instance to be killed, and raises a
-    SilentError. The host is available again when the next instance serves.
+    It has the same options, and `boot_timeout` in seconds: for how long a host may be silent, if it
+    takes connections or if a script says that it serves it, before it counts as frozen rather than
+    booting. When anything takes longer than its time-out, the session asks, once, for the instance
+    to be killed, and raises a SilentError. The next session waits until the next instance serves.
     """
 
     def __init__(
@@ -94,6 +94,22 @@ class QemuSession(GenodeSession):
         self._since = requests.now()
         super().__init__(host, port, **options)
         self._since = requests.now()
+
+    @staticmethod
+    def is_available(host: str, port: int, timeout: float) -> bool:
+        """Tell within `timeout` seconds whether `host` takes connections, or boots or is frozen.
+
+        The latter of those that a script serves.
+        """
+        return any(QemuSession.available([host], port, timeout))
+
+    @classmethod
+    def available(cls, hosts: Iterable[str], port: int, timeout: float) -> Iterator[str]:
+        """Yield those of `hosts` that take connections, in the order they do, or that are served.
+
+        A host that a script serves is there, though it boots or is frozen.
+        """
+        return probing.connectable(hosts, port, timeout, requests.served_hosts(port))
 
     @classmethod
     def check(cls, taskset: TaskSet, **options: Any) -> None:
@@ -119,9 +135,9 @@ class QemuSession(GenodeSession):
             left = deadline - time.monotonic()
             try:
                 return super()._open(host, port, min(patient, patience, max(left, ASK_AGAIN)))
-            except (TimeoutError, ConnectionError) as error:
-                if isinstance(error.__cause__, ConnectionRefusedError):
-                    raise  # no machine, or only just the next one
+            except OSError as error:
+                if self._is_gone(error):
+                    raise
                 if time.monotonic() >= deadline:
                     silent = TimeoutError(
                         f"target {host}, port {port}: it has not answered for "
@@ -130,6 +146,14 @@ class QemuSession(GenodeSession):
                     raise self._blame(silent) from error
             patient *= 2
             time.sleep(ASK_AGAIN)
+
+    def _is_gone(self, error: OSError) -> bool:
+        """Whether a host that cannot be connected is none that boots."""
+        reason = error.__cause__ or error
+        takes_connections = isinstance(reason, TimeoutError | ConnectionError)
+        if takes_connections and not isinstance(reason, ConnectionRefusedError):
+            return False
+        return self._host not in requests.served_hosts(self._port)
 
     def _blame(self, error: OSError) -> TargetError:
         if not isinstance(error, TimeoutError):

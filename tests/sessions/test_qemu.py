@@ -222,6 +222,63 @@ def test_a_machine_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
     assert taken == []
 
 
+@contextmanager
+def told(*hosts: str, port: int) -> Iterator[None]:
+    """A script says that it serves these hosts."""
+    directory = requests.requests_directory().parent / "instances"
+    assert requests.served_hosts(port) == set()
+    files = [directory / f"{host}@{port}@{host}.1.2" for host in hosts]
+    for file in files:
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
+
+
+def test_a_machine_that_a_script_serves_is_available_whatever_it_does() -> None:
+    with FakeTarget([], loopback()) as there:
+        boots, absent = loopback(), loopback()
+        hosts = [absent, boots, there.host]
+        with told(boots, port=there.port):
+            assert set(QemuSession.available(hosts, there.port, 1)) == {boots, there.host}
+            assert QemuSession.is_available(boots, there.port, 1)
+            assert not QemuSession.is_available(absent, there.port, 1)
+            assert list(QemuSession.available([boots], there.port + 1, 1)) == []
+
+
+def test_a_machine_that_a_script_serves_is_killed_though_it_takes_no_connections(
+    tmp_path: Path,
+) -> None:
+    with FakeTarget([], loopback()) as target:
+        pass
+    with (
+        told(target.host, port=target.port),
+        served() as taken,
+        pytest.raises(SilentError, match=r"not answered for 1 s .*; its QEMU instance is killed"),
+    ):
+        session_on(target, tmp_path, boot_timeout=1)
+    assert [host for host, _, _ in taken] == [target.host]
+
+
+def test_a_machine_that_a_script_serves_no_more_is_not_waited_for(tmp_path: Path) -> None:
+    with FakeTarget([], loopback()) as target:
+        pass
+
+    def leave() -> None:
+        with told(target.host, port=target.port):
+            began.set()
+            time.sleep(0.5)
+
+    began = threading.Event()
+    script = threading.Thread(target=leave)
+    script.start()
+    assert began.wait(10)
+    with served() as taken, pytest.raises(ConnectionError, match="no connection"):
+        session_on(target, tmp_path, boot_timeout=60)
+    script.join()
+    assert taken == []
+
+
 def test_boot_timeout_must_be_positive(tmp_path: Path) -> None:
     for seconds in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ConfigurationError, match=r"session.boot_timeout must be > 0 s, got"):
