@@ -76,6 +76,10 @@ def test_edf_by_example() -> None:
     assert processor_demand.is_schedulable([SporadicTask(1, 4, 4), SporadicTask(5, 12, 12)])
     assert is_schedulable_by_edf([SporadicTask(1, 4, 4), SporadicTask(4, 0)])
     assert not is_schedulable_by_edf([SporadicTask(1, 4, 4), SporadicTask(5, 0)])
+    # The demands at 10, 15, 20 and 30 are 5, 11, 16 and 27: least is left after all deadlines.
+    tight = [SporadicTask(5, 10, 10), SporadicTask(6, 15, 15)]
+    assert is_schedulable_by_edf([*tight, SporadicTask(4, 0)])
+    assert not is_schedulable_by_edf([*tight, SporadicTask(5, 0)])
     assert is_schedulable_by_edf([])
     assert is_schedulable_by_edf([SporadicTask(9, 0), SporadicTask(3, 2)])
     assert not is_schedulable_by_edf([SporadicTask(3, 2, 2)])
