@@ -20,6 +20,8 @@ A guest of its own kind is booted from guest/build/ARCH; `python3 guest/build.py
                        and others of that kind are part of a machine
   --memory MIB         memory of the guest (256)
   --cpus N             processors of the guest (1)
+  --boot-timeout S     seconds after which a guest on a bridge that has sent no packet is frozen, and
+                       is booted again (60)
   --accel kvm|tcg      by default KVM if it boots the guest's kernel here, else emulation
   --console FILE       append the guest's console to a file ('-': print it; by default neither)
   -h, --help           show this and exit
@@ -41,7 +43,7 @@ fail() {
 # ---- what is asked for ----
 
 port=3001 arch=x86_64 kernel='' initrd='' append='' machine='' nic='' memory=256 cpus=1
-accel='' console='' address='' positional=()
+boot_timeout=60 accel='' console='' address='' positional=()
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -50,9 +52,10 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     --user | --port | --arch | --kernel | --initrd | --append | --machine | --nic | --memory | \
-        --cpus | --accel | --console)
+        --cpus | --accel | --console | --boot-timeout)
         [ -n "${2:-}" ] || fail "$1 must be followed by a value; see --help"
         option=${1#--}
+        option=${option//-/_}
         [ "$option" != user ] || option=address
         printf -v "$option" %s "$2"
         shift 2
@@ -73,6 +76,7 @@ whole() { # NAME VALUE LEAST MOST
 whole --port "$port" 1 65535
 whole --memory "$memory" 16 1048576
 whole --cpus "$cpus" 1 256
+whole --boot-timeout "$boot_timeout" 1 86400
 case $accel in '' | kvm | tcg) ;; *) fail "--accel must be kvm or tcg, got '$accel'" ;; esac
 
 if [ -n "$address" ]; then
@@ -156,13 +160,10 @@ private() { # DIRECTORY UID: makes it, or fails if others could write to it
         fail "'$1' must be a directory of user $2 with mode 700, for nobody else; remove it"
     fi
 }
-prepare() { # the directories of all whose requests are served
-    local place
-    for place in "${!users[@]}"; do
-        private "${runtimes[place]}" "${users[place]}"
-        private "${runtimes[place]}/requests" "${users[place]}"
-        private "${runtimes[place]}/instances" "${users[place]}"
-    done
+prepare() { # PLACE: the directories of one of those whose requests are served
+    private "${runtimes[$1]}" "${users[$1]}"
+    private "${runtimes[$1]}/requests" "${users[$1]}"
+    private "${runtimes[$1]}/instances" "${users[$1]}"
 }
 own=$(runtime_of "$EUID")
 users=("$EUID") runtimes=("$own")
@@ -170,13 +171,16 @@ if [ "$EUID" = 0 ] && [ "${SUDO_UID:-0}" != 0 ]; then
     [[ $SUDO_UID =~ ^[0-9]{1,10}$ ]] || fail "SUDO_UID must be the id of a user, got '$SUDO_UID'"
     users+=("$SUDO_UID") runtimes+=("$(runtime_of "$SUDO_UID")")
 fi
-prepare
+for place in "${!users[@]}"; do
+    prepare "$place"
+done
 
 # ---- whatever happens, nothing is left ----
 
 pid=''
-# Those of the instance: `known` in this boot, or in an earlier one.
-declare -A addresses=()
+# The address of a guest on a bridge, also of the boot before; and all that the table has of it.
+current=''
+declare -A seen=()
 printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
     $((RANDOM % 256)) $((RANDOM % 256))
 name=$label.$$.$RANDOM
@@ -185,36 +189,34 @@ monitor=$work/monitor
 [ ${#monitor} -lt 108 ] ||
     fail "the path of a socket must be shorter than 108 bytes, got '$monitor'; set XDG_RUNTIME_DIR"
 
-learn_addresses() { # what the neighbour table says of the MAC address of the instance
+learn_address() { # what the neighbour table says of the MAC address of the guest
     local table found said
+    local -A entries=()
     table=$(ip -4 neigh show dev "$bridge")
     while read -r found said; do
         if [[ " $said " = *" lladdr $mac "* ]]; then
-            addresses[$found]=known
-        elif [[ " $said " = *" lladdr "* ]]; then
-            unset "addresses[$found]" # another machine has it now
+            entries[$found]=1
+            # An address that it has lost may stay in the table; the new one is added to it.
+            [ -n "${seen[$found]:-}" ] || current=$found
+        elif [[ " $said " = *" lladdr "* ]] && [ "$found" = "$current" ]; then
+            current='' # another machine has it now
         fi
     done <<<"$table"
-    # Until it is seen again, an instance is taken to have the addresses of the one before.
-    if [[ " ${addresses[*]} " = *' known '* ]]; then
-        for found in "${!addresses[@]}"; do
-            [ "${addresses[$found]}" = known ] || unset "addresses[$found]"
-        done
-    fi
+    seen=()
+    for found in "${!entries[@]}"; do
+        seen[$found]=1
+    done
 }
 
-tell_hosts() { # tells runners which hosts are this instance's: by a file for each
-    local place directory file host
+tell_host() { # tells runners which host is this instance's, and when it was booted: by a file
+    local place file old
     for place in "${!users[@]}"; do
-        directory=${runtimes[place]}/instances
-        for file in "$directory/"*"@$port@$name"; do
-            host=${file##*/}
-            is_mine "${host%%@*}" "$port" || [ ! -e "$file" ] || as_user "${users[place]}" rm -f "$file"
-        done
-        for host in ${address:-"${!addresses[@]}"}; do
-            file=$directory/$host@$port@$name
-            # What cannot be made now, perhaps as the user is logging out, is tried again.
-            [ -e "$file" ] || as_user "${users[place]}" touch "$file" 2>/dev/null || true
+        file=${runtimes[place]}/instances/${address:-$current}@$port@$booted@$name
+        # What cannot be made now, perhaps as the user has logged out, is tried again.
+        [ -z "${address:-$current}" ] || [ -e "$file" ] ||
+            as_user "${users[place]}" touch "$file" 2>/dev/null || true
+        for old in "${runtimes[place]}/instances/"*"@$name"; do
+            [ "$old" = "$file" ] || [ ! -e "$old" ] || as_user "${users[place]}" rm -f "$old"
         done
     done
 }
@@ -227,11 +229,11 @@ end_instance() { # kills the instance, and what the network remembers of it
         wait "$job" 2>/dev/null || true
     done
     pid=''
-    [ -z "$bridge" ] || learn_addresses 2>/dev/null || true
-    for known in "${!addresses[@]}"; do
+    [ -z "$bridge" ] || learn_address 2>/dev/null || true
+    for known in "${!seen[@]}"; do
         ip neigh del "$known" dev "$bridge" 2>/dev/null || true
-        addresses[$known]=before
     done
+    seen=()
 }
 finish() {
     trap '' INT TERM HUP
@@ -339,8 +341,12 @@ case $console in
 esac
 
 boot() {
+    local place
     # A runtime directory is removed when its user logs out, and made again with the next login.
-    prepare
+    prepare 0
+    for place in "${!users[@]}"; do
+        (prepare "$place") 2>/dev/null || true
+    done
     mkdir -p "$work"
     start "${command[@]}"
     booted=$(now)
@@ -355,17 +361,18 @@ boot() {
 }
 
 is_mine() { # HOST PORT
-    if [ -n "$address" ]; then
-        [ "$1" = "$address" ] && [ "$2" = "$port" ]
-    else
-        [ -n "$1" ] && [ -n "${addresses[$1]:-}" ]
-    fi
+    [ -n "$1" ] && [ "$1" = "${address:-$current}" ] && [ "$2" = "$port" ]
 }
 
 serve_requests() { # takes those for this instance; whether one asks for the present boot
-    local directory request host asked since kill=1
+    local directory request host asked since looked='' kill=1
     for directory in "${runtimes[@]/%//requests}"; do
         for request in "$directory"/*@*@*; do
+            [ -e "$request" ] || continue
+            if [ -n "$bridge" ] && [ -z "$looked" ]; then
+                learn_address # it may have moved a moment ago
+                looked=1
+            fi
             IFS=@ read -r host asked _ <<<"${request##*/}"
             is_mine "$host" "$asked" || continue
             if [ -L "$directory" ] || [ -L "$request" ] || [ ! -f "$request" ]; then
@@ -373,22 +380,34 @@ serve_requests() { # takes those for this instance; whether one asks for the pre
             fi
             { read -r since <"$request"; } 2>/dev/null || continue
             [[ $since =~ ^[0-9]{1,15}$ ]] || since=0
-            # One that was made before the last boot has been served by it.
-            ((10#$since < booted)) || kill=0
+            # One that was made before the last boot has been served by it; one of the future is left
+            # of the time before this machine was booted.
+            ((10#$since < booted || 10#$since > $(now))) || kill=0
             rm -f "$request"
         done
     done
     return "$kill"
 }
 
+is_mute() { # whether the guest on a bridge has not sent a packet, and had the time to
+    local packets
+    [ -n "$bridge" ] && (($(now) - booted > 100 * boot_timeout)) || return 1
+    { read -r packets <"/sys/class/net/$tap/statistics/rx_packets"; } 2>/dev/null || return 1
+    ((packets == 0))
+}
+
 quick_ends=0 ticks=0
 boot
 while :; do
     pause
-    [ -z "$bridge" ] || ((ticks++ % 10)) || learn_addresses
-    tell_hosts
+    [ -z "$bridge" ] || ((ticks++ % 10)) || learn_address
+    tell_host
     if serve_requests; then
         say "$label: a runner has asked for its end"
+        end_instance
+        boot
+    elif is_mute; then
+        say "$label: its guest has sent nothing for $boot_timeout s"
         end_instance
         boot
     elif ! runs; then

@@ -133,14 +133,16 @@ class Targets:
         with self._mutex:
             aside = sum(host.aside for host in self._hosts.values())
             awaited = any(host.is_awaited for host in self._hosts.values())
+            awaited |= self._threads.wait_for_machines
             waited = time.monotonic() - self._alive_at
         # Somebody is there, takes connections and may be booting, or was there until just now.
         if self._work.hosts or awaited or self._reports:
             return
         if aside == self.targets.count:
             raise TargetError(
-                f"targets: all {aside} hosts of {self.targets} were put aside after "
-                f"{self.bounds.restarts} restarts each; look at them, the same command continues"
+                f"targets: all {aside} hosts of {self.targets} were put aside, as each has failed "
+                f"more than {self.bounds.restarts} times (restarts); look at them, the same "
+                "command continues"
             )
         if waited > self.bounds.available_timeout:
             advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
@@ -162,7 +164,7 @@ class Targets:
         self._work.close()
         with self._mutex:
             self._changed.notify_all()
-        self._threads.join(STOP_SECONDS)
+        self._threads.end(STOP_SECONDS)
 
     def _tell(self, report: Report, jobs: int = 0) -> None:
         """Queue a report, waiting while there are too many; dropped once the run is ending."""
@@ -212,12 +214,14 @@ class Targets:
 
     def _may_begin(self, host: str) -> bool:
         """Wait until there may be one more session; False if there is no work for it."""
-        with self._changed:
-            while (left := self._work.left_for(host)) and not self._stop.is_set():
-                # Those that are slow to connect may be frozen: the others do not wait for them.
-                quick = self._threads.connecting(self.bounds.probe_timeout)
-                if self._sessions < self.bounds.max_sessions and quick < left:
-                    return True
+        # The lock is not held while a variant is asked for: that may take long.
+        while self._work.has_for(host, 1):
+            # Those that are slow to connect may be frozen: the others do not wait for them.
+            quick = self._threads.connecting(self.bounds.probe_timeout)
+            room = self._sessions < self.bounds.max_sessions
+            if room and self._work.has_for(host, quick + 1):
+                return True
+            with self._changed:
                 self._changed.wait(TICK)
         return False
 
@@ -252,17 +256,21 @@ class Targets:
             return self.connect(host)
         except Exception as error:
             problem = blame(error, "connecting")
-            if not isinstance(problem, TargetError):
-                item = self._work.take(host, 0)
-                if item is not None:
-                    self._fail(item, host, problem)
-            elif isinstance(problem, SilentError):
+            if isinstance(problem, SilentError):
                 self._alive_at = time.monotonic()  # from now on its next instance boots
+            if isinstance(problem, SilentError | InfrastructureError):
                 self._restart_later(host, known, problem)
-            else:
+            elif isinstance(problem, TargetError):
                 known.has_refused = True
                 self._tell_unusable(host, one_line(problem))
                 self._rest(known)
+            else:
+                self._rest(known)
+                item = self._work.take(host, 0)
+                if item is None:
+                    log.warning("%s: %s", host, one_line(problem))
+                else:
+                    self._fail(item, host, problem)
             return None
 
     def _tell_unusable(self, host: str, why: str) -> None:

@@ -35,6 +35,7 @@ from taskgen_run.errors import (
 )
 from taskgen_run.sessions._genode_session import GenodeSession
 from taskgen_run.taskset import TaskSet
+from taskgen_run.threads import let_go
 
 __all__ = ["GenodeSession", "PingSession", "QemuSession"]
 
@@ -79,10 +80,11 @@ class PingSession(GenodeSession):
 class QemuSession(GenodeSession):
     """GenodeSession on QEMU instances that `scripts/qemu-up.sh` boots, and boots again.
 
-    It has the same options, and `boot_timeout` in seconds: for how long a host may be silent, if it
-    takes connections or if a script says that it serves it, before it counts as frozen rather than
-    booting. When anything takes longer than its time-out, the session asks, once, for the instance
-    to be killed, and raises a SilentError. The next session waits until the next instance serves.
+    It has the same options, and `boot_timeout` in seconds: for how long after its boot a machine
+    may be silent before it counts as frozen. Where no script tells when it was booted, that is from
+    the first connection on. When anything takes longer than its time-out, the session asks, once,
+    for the instance to be killed, and raises a SilentError; the next session waits for the next
+    instance.
     """
 
     def __init__(
@@ -128,32 +130,32 @@ class QemuSession(GenodeSession):
         return super().files(taskset, **options)
 
     def _open(self, host: str, port: int, patience: float) -> None:
-        """Wait until the machine has booted. Raises OSError, TargetError, SilentError."""
-        deadline = time.monotonic() + self._boot_timeout
+        """Wait until the machine has booted. Raises OSError, TaskgenError, SilentError."""
+        began = time.monotonic()
         patient = FIRST_PATIENCE
         while True:
-            left = deadline - time.monotonic()
             try:
-                return super()._open(host, port, min(patient, patience, max(left, ASK_AGAIN)))
+                return super()._open(host, port, min(patient, patience))
             except OSError as error:
-                if self._is_gone(error):
+                booted = requests.served_hosts(port).get(host)
+                if (booted is None and _is_gone(error)) or let_go():
                     raise
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= self._boots_until(booted, began, patience):
                     silent = TimeoutError(
                         f"target {host}, port {port}: it has not answered for "
-                        f"{self._boot_timeout:g} s (session.boot_timeout)"
+                        f"{time.monotonic() - began:.0f} s, and had {self._boot_timeout:g} s to "
+                        "boot (session.boot_timeout)"
                     )
                     raise self._blame(silent) from error
             patient *= 2
-            time.sleep(ASK_AGAIN)
+            let_go(ASK_AGAIN)
 
-    def _is_gone(self, error: OSError) -> bool:
-        """Whether a host that cannot be connected is none that boots."""
-        reason = error.__cause__ or error
-        takes_connections = isinstance(reason, TimeoutError | ConnectionError)
-        if takes_connections and not isinstance(reason, ConnectionRefusedError):
-            return False
-        return self._host not in requests.served_hosts(self._port)
+    def _boots_until(self, booted: int | None, began: float, patience: float) -> float:
+        """Until when, on the monotonic clock, the machine may be silent: `patience` s at least."""
+        if booted is None:
+            return began + self._boot_timeout
+        since_boot = (requests.now() - booted) / 100
+        return max(time.monotonic() - since_boot + self._boot_timeout, began + patience)
 
     def _blame(self, error: OSError) -> TargetError:
         if not isinstance(error, TimeoutError):
@@ -166,6 +168,13 @@ class QemuSession(GenodeSession):
         return SilentError(
             f"{one_line(error)}; its QEMU instance is killed and boots again", restarted=True
         )
+
+
+def _is_gone(error: OSError) -> bool:
+    """Whether a host that cannot be connected does not even take connections."""
+    reason = error.__cause__ or error
+    takes_connections = isinstance(reason, TimeoutError | ConnectionError)
+    return isinstance(reason, ConnectionRefusedError) or not takes_connections
 
 
 def _check_boot_timeout(seconds: float) -> None:

@@ -89,7 +89,7 @@ def test_a_guest_that_has_frozen_before_an_experiment_comes_back(
     ):
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
         qemu = up.wait_for_boot()
-        wait_until(lambda: requests.served_hosts(3001) == {FIRST}, "its address", BOOT_SECONDS)
+        wait_until(lambda: {*requests.served_hosts(3001)} == {FIRST}, "its address", BOOT_SECONDS)
         tell_monitor(up, "stop")
         with Runner(
             tmp_path,

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from agents import ROOT, fresh_address, wait_until
 from instances import end, instance, needs_qemu, needs_root, put_request, refused, runtime
+from networks import BRIDGE, mac_of, needs_networks, network
 
 from taskgen_run import requests
 from taskgen_run.errors import InfrastructureError
@@ -62,8 +64,8 @@ def test_a_request_for_another_is_left_alone(halts: Path) -> None:
             request.unlink()
 
 
-@pytest.mark.parametrize("since", ["5", "", "rubbish", "$(touch /tmp/x)", "-1", "9" * 30])
-def test_a_request_about_an_earlier_boot_is_taken_away(halts: Path, since: str) -> None:
+@pytest.mark.parametrize("since", ["5", "", "rubbish", "$(touch /tmp/x)", "-1", "9" * 30, "9" * 14])
+def test_a_request_about_another_boot_is_taken_away(halts: Path, since: str) -> None:
     address = fresh_address()
     with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
         qemu = up.wait_for_boot()
@@ -202,7 +204,7 @@ def test_it_tells_of_its_host_until_it_ends(halts: Path, monkeypatch: pytest.Mon
     one, other = fresh_address(), fresh_address()
     with runtime() as directory:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-        assert requests.served_hosts(3001) == set()
+        assert requests.served_hosts(3001) == {}
         with (
             instance(directory, "--kernel", halts, "--user", one, alone=False) as up,
             instance(directory, "--kernel", halts, "--user", other, "--port", "4001") as last,
@@ -210,11 +212,13 @@ def test_it_tells_of_its_host_until_it_ends(halts: Path, monkeypatch: pytest.Mon
             up.wait_for_boot()
             last.wait_for_boot()
             wait_until(lambda: {f"{one}@3001", f"{other}@4001"} == {*told(directory)}, "both")
-            assert requests.served_hosts(3001) == {one}
-            assert requests.served_hosts(4001) == {other}
+            assert {*requests.served_hosts(4001)} == {other}
+            booted = requests.served_hosts(3001)
+            assert booted.keys() == {one}
+            assert requests.now() - 2000 < booted[one] <= requests.now()
             end(up.wait_for_boot())
             up.wait_for_boot(2)
-            assert requests.served_hosts(3001) == {one}
+            wait_until(lambda: requests.served_hosts(3001)[one] > booted[one], "the next boot")
             up.process.terminate()
             up.ends(143)
             assert {*told(directory)} == {f"{other}@4001"}
@@ -240,3 +244,84 @@ def test_with_sudo_it_tells_the_user(halts: Path) -> None:
         up.wait_for_boot()
         wait_until(lambda: bool(told(directory)), "it tells")
         assert told(directory)[f"{address}@3001"].stat().st_uid == NOBODY
+
+
+@needs_root
+def test_with_sudo_it_boots_again_though_the_user_has_logged_out(halts: Path) -> None:
+    address = fresh_address()
+    arguments = ("--kernel", halts, "--user", address)
+    sudo = {"SUDO_UID": str(NOBODY)}
+    with (
+        runtime(NOBODY) as directory,
+        instance(directory, *arguments, environment=sudo, alone=False) as up,
+    ):
+        up.wait_for_boot()
+        shutil.rmtree(directory)
+        end(psutil.Process(up.boots[0]))
+        up.wait_for_boot(2)
+        directory.mkdir(exist_ok=True)
+        os.chown(directory, NOBODY, -1)
+        end(up.wait_for_boot(2))
+        up.wait_for_boot(3)
+        wait_until(lambda: bool(told(directory)), "it tells the user, who is there again")
+
+
+# ---- a bridge ----
+
+
+@needs_networks
+def test_on_a_bridge_it_serves_the_address_that_its_guest_has(halts: Path) -> None:
+    def has(address: str, mac: str) -> None:
+        net.ip("neigh", "replace", address, "lladdr", mac, "dev", BRIDGE, "nud", "stale")
+
+    def tells(*expected: tuple[str, str]) -> None:
+        def told_now() -> set[tuple[str, str]]:
+            files = (directory / "taskgen_run" / "instances").iterdir()
+            names = (file.name.split("@") for file in files)
+            return {(script.split(".")[0], host) for host, _, _, script in names}
+
+        wait_until(lambda: told_now() == {*expected}, f"{expected}")
+
+    with network() as net, runtime() as directory:
+        inbox = directory / "taskgen_run" / "requests"
+        arguments = ("--kernel", halts, BRIDGE)
+        with (
+            instance(directory, *arguments, "tap1", prefix=net.prefix, alone=False) as one,
+            instance(directory, *arguments, "tap2", prefix=net.prefix, alone=False) as two,
+        ):
+            first, second = mac_of(one.wait_for_boot()), mac_of(two.wait_for_boot())
+            has("10.77.0.9", first)
+            tells(("tap1", "10.77.0.9"))
+            # A new lease; the entry of the one before is still in the table.
+            has("10.77.0.10", first)
+            tells(("tap1", "10.77.0.10"))
+            left = [put_request(inbox, "10.77.0.9"), put_request(inbox, "10.77.0.10", 4444)]
+            # Another guest takes the address, and it is asked for at once.
+            has("10.77.0.10", second)
+            put_request(inbox, "10.77.0.10")
+            two.wait_for_boot(2)
+            has("10.77.0.10", second)
+            tells(("tap2", "10.77.0.10"))
+            # It keeps it, although the table forgets it, and from boot to boot.
+            net.ip("neigh", "del", "10.77.0.10", "dev", BRIDGE)
+            put_request(inbox, "10.77.0.10")
+            two.wait_for_boot(3)
+            tells(("tap2", "10.77.0.10"))
+            assert [len(one.boots), len(two.boots)] == [1, 3]
+            for request in left:
+                request.unlink()
+        one.assert_nothing_left()
+
+
+@needs_networks
+def test_on_a_bridge_a_guest_that_sends_nothing_boots_again(halts: Path) -> None:
+    arguments = ("--kernel", halts, "--boot-timeout", "1", BRIDGE, "tap1")
+    with (
+        network() as net,
+        runtime() as directory,
+        instance(directory, *arguments, prefix=net.prefix) as up,
+    ):
+        first = up.wait_for_boot()
+        up.wait_for_boot(2)
+        assert not first.is_running()
+        assert "tap1: its guest has sent nothing for 1 s" in up.said

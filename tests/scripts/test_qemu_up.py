@@ -70,6 +70,10 @@ def test_shellcheck_has_nothing_to_say() -> None:
         ("--user 127.0.9.1 --memory 15", "--memory must be a whole number from 16 to 1048576"),
         ("--user 127.0.9.1 --memory 1G", "--memory must be a whole number from 16 to 1048576"),
         ("--user 127.0.9.1 --cpus 0", "--cpus must be a whole number from 1 to 256, got '0'"),
+        (
+            "--user 127.0.9.1 --boot-timeout 0",
+            "--boot-timeout must be a whole number from 1 to 86400",
+        ),
         ("--user 127.0.9.1 --accel hvf", "--accel must be kvm or tcg, got 'hvf'"),
         ("--user 127.0.9.1 --arch sparc", "--arch must be x86_64 or arm, got 'sparc'"),
         ("--user 127.0.9.1 --kernel", "--kernel must be followed by a value; see --help"),
