@@ -83,6 +83,8 @@ class _Schedule:
         self._hyperperiod_ns = math.lcm(*(t.period_ns for t, _ in tasks if t.most_jobs is None))
         self._settled_ns = 1 + max((o + task.last_release_ns for task, o in tasks), default=0)
         self._ready: list[tuple[int, int, float, int]] = []  # rank, order, deadline, work left
+        looked_at = [task.most_jobs for task, _ in (tasks if by_deadline else tasks[-1:])]
+        self._open = sum(math.inf if jobs is None else jobs for jobs in looked_at)
 
     def keeps_deadlines(self) -> bool:
         """Follow the schedule until it repeats or ends, or a deadline is missed."""
@@ -94,12 +96,13 @@ class _Schedule:
         now_ns = 0
         repeat_ns = self._settled_ns
         seen: list[tuple[int, ...]] | None = None
-        while coming:
+        while coming and self._open:
             next_ns = min(coming[0][0], repeat_ns)
             if not self._executes(now_ns, next_ns):
                 return False
             now_ns = next_ns
             if now_ns == repeat_ns:
+                self._effort.spend(len(self._ready))
                 left = self._left(now_ns)
                 if left == seen:
                     return True
@@ -107,7 +110,7 @@ class _Schedule:
                 repeat_ns += self._hyperperiod_ns
             while coming and coming[0][0] == now_ns:
                 self._release(coming)
-        return self._executes(now_ns, math.inf)
+        return not self._open or self._executes(now_ns, math.inf)
 
     def _release(self, coming: list[tuple[int, int, int]]) -> None:
         """Make the next job ready, and have the one after it come."""
@@ -134,6 +137,7 @@ class _Schedule:
                 return False
             if spent_ns == left_ns:
                 heapq.heappop(ready)
+                self._open -= due_ns < math.inf
             else:
                 heapq.heapreplace(ready, (rank, order, due_ns, left_ns - int(spent_ns)))
         return True

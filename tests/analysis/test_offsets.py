@@ -72,6 +72,22 @@ def test_a_priority_is_needed() -> None:
         is_schedulable([(SporadicTask(1, 5, 5), 0)])
 
 
+def test_a_growing_backlog_does_not_take_for_ever() -> None:
+    """What waits is looked at in every hyperperiod, which is 2 ns here: that counts, too."""
+    overload: list[Placed] = [(SporadicTask(1, 1, None, 0), 0), (SporadicTask(1, 2, None, 0), 0)]
+    looked_at: list[int] = []
+
+    class Counting(sporadic.Effort):
+        def spend(self, tasks: int) -> None:
+            looked_at.append(tasks)
+            super().spend(tasks)
+
+    with pytest.raises(sporadic.EffortError):
+        is_schedulable([*overload, (SporadicTask(1, 0, 10**9, 1), 5)], Counting(100_000))
+    assert max(looked_at) > 100
+    assert len(looked_at) < 3000
+
+
 def test_what_would_take_too_long_is_not_begun() -> None:
     long: list[Placed] = [(SporadicTask(1, 10**9 + n, 10**9, n), n) for n in range(5)]
     for analyse in (is_schedulable, is_schedulable_by_edf):
