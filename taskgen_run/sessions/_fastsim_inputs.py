@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taskgen_run.analysis.packing import FITS, SIMSO
 from taskgen_run.errors import ConfigurationError, unknown_name
 from taskgen_run.sessions._simulation import (
     COSTS,
@@ -38,7 +39,7 @@ SCHEDULERS = {
 CHOICES = {
     "on_miss": ("continue", "abort", "skip-next"),
     "tie": ("simso", "index"),
-    "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
+    "packing": (SIMSO, *FITS),
 }
 
 
