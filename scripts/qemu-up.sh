@@ -112,7 +112,10 @@ need setpriv util-linux
 image=$here/guest/build/$arch
 if [ -z "$kernel" ]; then
     kernel=$image/vmlinuz initrd=${initrd:-$image/initramfs}
-    [ -e "$kernel" ] || fail "there is no image in $image; run: python3 guest/build.py --arch $arch"
+    for file in vmlinuz initramfs; do
+        [ -e "$image/$file" ] ||
+            fail "there is no image in $image; run: python3 guest/build.py --arch $arch"
+    done
     # A guest that panics is of no use: its QEMU ends, and the next one boots.
     append="console=$tty panic=-1 quiet taskloader_port=$port $append"
 fi
@@ -127,8 +130,11 @@ case $console in
 esac
 if [ -n "$bridge" ]; then
     [ "$EUID" = 0 ] || fail "a bridge needs root; run this with sudo, or use --user ADDRESS"
-    [ -n "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ] ||
+    if [ -z "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ]; then
+        ! ip link show dev "$bridge" >/dev/null 2>&1 ||
+            fail "'$bridge' must be a bridge, and is another device; choose another name"
         fail "'$bridge' must be a bridge; make one: ip link add $bridge type bridge"
+    fi
     ! ip link show dev "$tap" >/dev/null 2>&1 || fail "device '$tap' exists already; choose another name"
 fi
 
@@ -294,8 +300,8 @@ status_of_ended() {
     return "$status"
 }
 
+may_have_kvm() { [ "$arch" = "$(uname -m)" ] && [ -w /dev/kvm ] && [ -r "$image/vmlinuz" ]; }
 kvm_works() { # whether KVM boots a Linux kernel until it panics for want of a file system
-    [ "$arch" = "$(uname -m)" ] && [ -w /dev/kvm ] && [ -r "$image/vmlinuz" ] || return 1
     local deadline=$(($(now) + 1000))
     start "$emulator" -accel kvm -machine "$machine" -m 256 -nodefaults -no-user-config \
         -display none -no-reboot -kernel "$image/vmlinuz" -append 'panic=-1 quiet'
@@ -309,11 +315,12 @@ kvm_works() { # whether KVM boots a Linux kernel until it panics for want of a f
     status_of_ended
 }
 if [ -z "$accel" ]; then
-    accel=kvm
-    if ! kvm_works; then
-        accel=tcg
-        say "$label: KVM does not work here, the guest is emulated"
+    accel=tcg
+    if may_have_kvm; then
+        say "$label: tries whether KVM works, for 10 s at most; --accel tcg or kvm skips that"
+        ! kvm_works || accel=kvm
     fi
+    [ "$accel" = kvm ] || say "$label: the guest is emulated, without KVM"
 fi
 
 if [ -n "$address" ]; then
@@ -419,10 +426,13 @@ while :; do
             quick_ends=0
         fi
         reason=$(sed -n "s/^$emulator: //p" "$work/errors" 2>/dev/null | tail -n 1) || reason=
+        [ -n "$reason" ] || reason=$(tail -n 1 "$work/errors" 2>/dev/null) || reason=
+        [ -n "$reason" ] || ((status != 0)) ||
+            reason='its guest has switched itself off; --console - shows why'
         [[ $reason != *'host forwarding'* ]] ||
             reason+="; $address must be an address of this machine, and its port $port free"
         ((quick_ends < 3)) ||
-            fail "$label: QEMU has ended 3 times at once with $status: ${reason:-without a reason}"
+            fail "$label: QEMU has ended 3 times at once with $status: ${reason:-without a word}"
         say "$label: QEMU has ended with $status${reason:+: $reason}"
         end_instance
         boot

@@ -44,7 +44,8 @@ CHUNK_ROWS = 2**18
 """… and after how many rows it hands in what it has done of them."""
 
 Call = tuple[str, tuple[Any, ...]]
-"""A method of a monitor and its arguments, in which a task set is its position and its horizon."""
+"""A method of a monitor and its arguments, in which a task set is its position and what was
+learned of it: horizon and verdicts."""
 
 
 @dataclass
@@ -117,9 +118,9 @@ class Computing:
             elif method == "on_batch":
                 self.alone.monitor.on_batch(_whole(chunk, *arguments))
             else:
-                position, horizon_ns, *others = arguments
+                position, learned, *others = arguments
                 taskset = chunk[position]
-                taskset.horizon_ns = horizon_ns
+                taskset.horizon_ns, taskset.verdicts = learned
                 getattr(self.alone.monitor, method)(taskset, *others)
 
 
@@ -156,13 +157,13 @@ class _Recorder(AbstractMonitor, logging.Handler):
         self.rows += segments.num_rows
 
     def on_batch(self, batch: Batch) -> None:
-        horizons = batch.tasksets.horizons_ns
         if isinstance(batch.tasksets, Variants):  # columns: cheaper to send than to draw again
-            self.calls.append(("on_batch", (None, horizons, batch)))
+            self.calls.append(("on_batch", (None, None, batch)))
         else:
             positions = [self._positions[number] for number in batch.tasksets.numbers]
+            learned = batch.tasksets.horizons_ns, batch.tasksets.verdicts
             without = replace(batch, tasksets=TaskSets([]))
-            self.calls.append(("on_batch", (positions, horizons, without)))
+            self.calls.append(("on_batch", (positions, learned, without)))
         self.rows += len(batch.jobs) + (0 if batch.segments is None else batch.segments.num_rows)
 
     def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
@@ -173,17 +174,16 @@ class _Recorder(AbstractMonitor, logging.Handler):
 
     def _keep(self, method: str, taskset: TaskSet, *arguments: Any) -> None:
         position = self._positions[taskset.variant]
-        self.calls.append((method, (position, taskset.horizon_ns, *arguments)))
+        learned = taskset.horizon_ns, taskset.verdicts
+        self.calls.append((method, (position, learned, *arguments)))
 
 
-def _whole(
-    chunk: TaskSets, positions: Sequence[int] | None, horizons: Sequence[int | None], batch: Batch
-) -> Batch:
+def _whole(chunk: TaskSets, positions: Sequence[int] | None, learned: Any, batch: Batch) -> Batch:
     """The batch with its task sets, which stayed here if `positions` tells which they are."""
     if positions is None:
         return batch
     tasksets = chunk.only(positions)
-    tasksets.horizons_ns = horizons
+    tasksets.horizons_ns, tasksets.verdicts = learned
     return replace(batch, tasksets=tasksets)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from taskgen_run.analysis.verdicts import Analysis
 from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
@@ -80,6 +81,7 @@ class Targets:
     bounds: Bounds = field(default_factory=Bounds)
     params: Sequence[Any] = ()
     declared: Mapping[str, Attribute] = field(default_factory=dict)
+    analysis: Analysis | None = None
 
     def run(self, variants: Iterator[TaskSet]) -> None:
         """Process every variant. Raises Interrupted, TargetError when no host is left, and what
@@ -186,8 +188,15 @@ class Targets:
                     self._begin(host)
                 elif not self._work.waits:
                     break
-            self._has_looked = True
             dead = self._asked and not found
+            if dead and not self._has_looked:
+                seconds = self.bounds.available_timeout
+                log.info(
+                    "no host of %s is available yet; waits for one, %g s at most",
+                    self.targets,
+                    seconds,
+                )
+            self._has_looked = True
             delay = min(2 * delay, self._longest_delay) if dead else FIRST_DELAY
             self._work.closes_within(delay)
 
@@ -328,6 +337,7 @@ class Targets:
             attempt=attempt,
             params=self.params,
             declared=self.declared,
+            analysis=self.analysis,
         )
         try:
             for jobs, segments in steps:

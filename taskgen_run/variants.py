@@ -15,6 +15,9 @@ from taskgen_run.values import are_all_sampled, is_compact, walk
 AHEAD = 64
 """How many variants are drawn together at least, where that costs little memory."""
 
+Verdicts = Mapping[str, bool | None]
+"""What schedulability tests say of a task set, by their names."""
+
 
 class TaskSets(Sequence[TaskSet]):
     """Concrete task sets, whose attributes and horizons can be had as columns."""
@@ -28,7 +31,7 @@ class TaskSets(Sequence[TaskSet]):
             return {"_tasksets": self._tasksets}
         return {
             "rows": [
-                (t.name, t.seed, t.variant, t.horizon_ns, [dict(task) for task in t])
+                (t.name, t.seed, t.variant, t.horizon_ns, t.verdicts, [dict(task) for task in t])
                 for t in self._tasksets
             ]
         }
@@ -84,6 +87,16 @@ class TaskSets(Sequence[TaskSet]):
         for taskset, horizon in zip(self._tasksets, horizons, strict=True):
             taskset.horizon_ns = horizon
 
+    @property
+    def verdicts(self) -> Sequence[Verdicts]:
+        """The `verdicts` of each; they can be set together."""
+        return [taskset.verdicts for taskset in self._tasksets]
+
+    @verdicts.setter
+    def verdicts(self, verdicts: Sequence[Verdicts]) -> None:
+        for taskset, of_it in zip(self._tasksets, verdicts, strict=True):
+            taskset.verdicts = of_it
+
     def problems(self, declared: Mapping[str, Attribute]) -> dict[int, TaskgenError]:
         """What `TaskSet.check` says of those that it refuses, by their positions."""
         return {} if self._are_plain({**ATTRIBUTES, **declared}) else self._one_by_one(declared)
@@ -110,10 +123,16 @@ class TaskSets(Sequence[TaskSet]):
 
 
 def _rebuilt(
-    name: str, seed: int, variant: int, horizon_ns: int | None, members: list[dict[str, Any]]
+    name: str,
+    seed: int,
+    variant: int,
+    horizon_ns: int | None,
+    verdicts: Verdicts,
+    members: list[dict[str, Any]],
 ) -> TaskSet:
     taskset = TaskSet(map(Task, members), name)
-    taskset.seed, taskset.variant, taskset.horizon_ns = seed, variant, horizon_ns
+    taskset.seed, taskset.variant = seed, variant
+    taskset.horizon_ns, taskset.verdicts = horizon_ns, verdicts
     return taskset
 
 
@@ -142,10 +161,12 @@ class Variants(TaskSets):
         self._checked = checked
         self._numbers = numbers
         self._horizons: Sequence[int | None] = [None] * len(numbers)
+        self._verdicts: Sequence[Verdicts] = [{}] * len(numbers)
         self._made: dict[int, TaskSet] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_horizons": self.horizons_ns, "_made": {}}
+        learned = {"_horizons": self.horizons_ns, "_verdicts": self.verdicts}
+        return {**self.__dict__, **learned, "_made": {}}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -162,15 +183,16 @@ class Variants(TaskSets):
         if position not in self._made:
             settings = {place: values[position] for place, values in self._settings.items()}
             made = self._source.variant_with(self._numbers[position], settings)
-            made.horizon_ns = self._horizons[position]
+            made.horizon_ns, made.verdicts = self._horizons[position], self._verdicts[position]
             self._made[position] = made
         return self._made[position]
 
     def only(self, positions: Sequence[int]) -> TaskSets:
         numbers = [self._numbers[position] for position in positions]
         chosen = Variants(self._source, numbers, self._checked)
-        horizons = self.horizons_ns
+        horizons, verdicts = self.horizons_ns, self.verdicts
         chosen._horizons = [horizons[position] for position in positions]
+        chosen._verdicts = [verdicts[position] for position in positions]
         if "_settings" in self.__dict__:
             chosen._settings = {
                 place: [values[position] for position in positions]
@@ -222,6 +244,19 @@ class Variants(TaskSets):
         self._horizons = horizons
         for position, taskset in self._made.items():
             taskset.horizon_ns = horizons[position]
+
+    @property
+    def verdicts(self) -> Sequence[Verdicts]:
+        verdicts = list(self._verdicts)
+        for position, taskset in self._made.items():
+            verdicts[position] = taskset.verdicts
+        return verdicts
+
+    @verdicts.setter
+    def verdicts(self, verdicts: Sequence[Verdicts]) -> None:
+        self._verdicts = verdicts
+        for position, taskset in self._made.items():
+            taskset.verdicts = verdicts[position]
 
     def problems(self, declared: Mapping[str, Attribute]) -> dict[int, TaskgenError]:
         """The same: one by one only if the first, or any of the values that move, is refused."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import taskgen_run.computing
-from taskgen_run import Experiment
+from taskgen_run import Experiment, results
 from taskgen_run.computing import Computing, usable_cores
 from taskgen_run.distributor import BATCH_ROWS, Distributor
 from taskgen_run.errors import ConfigurationError, InfrastructureError, TaskgenError
@@ -165,7 +165,14 @@ def test_all_usable_cores_are_used_by_default() -> None:
 def _written(directory: Path, taskset: TaskSet, workers: int) -> dict[str, bytes]:
     options = {"scheduler": "EDF", "duration_ms": 100, "trace": True}
     targets = ["10.0.0.1", "10.0.0.2"]
-    experiment = Experiment(taskset, FastSimSession, options, targets=targets, workers=workers)
+    experiment = Experiment(
+        taskset,
+        FastSimSession,
+        options,
+        targets=targets,
+        workers=workers,
+        analysis=["edf_utilization"],
+    )
     experiment.run(directory)
     return {path.name: path.read_bytes() for path in directory.glob("*.parquet")}
 
@@ -185,6 +192,8 @@ def test_the_files_of_batches_do_not_depend_on_the_number_of_processes(
     alone = _written(tmp_path / "alone", taskset, 1)
     assert alone.keys() == {f"{name}.parquet" for name in ("jobs", "segments", "tasks", "tasksets")}
     assert _written(tmp_path / "shared", taskset, 2) == alone
+    verdicts = results.read(tmp_path / "alone", "tasksets")["edf_utilization"].to_pylist()
+    assert {True, False} <= set(verdicts)
 
 
 class Large(FastSimSession):

@@ -65,6 +65,18 @@ def test_horizons_are_the_same_by_column_and_on_the_task_sets() -> None:
         assert [t.variant for t in tasksets.only([3, 0])] == [3, 0]
 
 
+def test_verdicts_are_the_same_by_column_and_on_the_task_sets() -> None:
+    for tasksets in (Variants(moving(), range(3)), columnar(list(moving().variants())[:3])):
+        tasksets[1].verdicts = {"rm": True}
+        assert tasksets.verdicts == [{}, {"rm": True}, {}]
+        there = pickle.loads(pickle.dumps(tasksets))
+        assert there.verdicts == tasksets[:].verdicts == tasksets.verdicts
+        assert there[1].verdicts == {"rm": True}
+        tasksets.verdicts = [{"rm": False}, {"rm": None}, {}]
+        assert [tasksets[n].verdicts for n in range(3)] == tasksets.verdicts
+        assert tasksets[1:].verdicts == [{"rm": None}, {}]
+
+
 def test_variants_travel_with_their_horizons() -> None:
     variants = Variants(moving(), range(4))
     variants[2].horizon_ns = 9

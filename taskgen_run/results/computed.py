@@ -62,6 +62,9 @@ def rows_of_batch(
         **per_variant,
         "horizon_ns": horizons,
     }
+    for name in columns["tasksets"].names:
+        if name not in variants:  # a schedulability test
+            variants[name] = [verdicts.get(name) for verdicts in batch.tasksets.verdicts]
     rows = {
         "jobs": jobs,
         "segments": segments,

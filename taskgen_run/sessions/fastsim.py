@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from taskgen_run.analysis.scheduling import Scheduling
 from taskgen_run.errors import InfrastructureError, TaskgenError
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._fastsim_inputs import Inputs, Options, Prepared, check_options
-from taskgen_run.sessions._simulation import Horizons, report_refusal
+from taskgen_run.sessions._simulation import Horizons, report_refusal, scheduling_of
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 
@@ -90,6 +91,12 @@ class FastSimSession(AbstractSession):
         session = cls("", 0, **options)
         check_options(session._options)
         session._prepare([taskset]).require_valid()
+
+    @classmethod
+    def scheduling(cls, **options: Any) -> Scheduling | None:
+        """As the scheduler says it, unless the kernel costs something."""
+        checked = cls("", 0, **options)._options
+        return scheduling_of(checked, checked.packing)
 
     def start(self, taskset: TaskSet, *params: Any) -> None:
         """Prepare the simulation of one concrete task set. Raises ConfigurationError."""

@@ -47,6 +47,9 @@ BOOT_TIMEOUT = 60.0
 FIRST_PATIENCE = 1.0
 """How many seconds a booting machine is waited for when it is asked first; doubled each time."""
 
+TELL_AFTER = 2.0
+"""Seconds after which it is told that a machine is waited for."""
+
 ASK_AGAIN = 0.2
 """Seconds until a booting machine that has closed the connection is asked again."""
 
@@ -133,6 +136,7 @@ class QemuSession(GenodeSession):
         """Wait until the machine has booted. Raises OSError, TaskgenError, SilentError."""
         began = time.monotonic()
         patient = FIRST_PATIENCE
+        waits = False
         while True:
             try:
                 return super()._open(host, port, min(patient, patience))
@@ -147,6 +151,9 @@ class QemuSession(GenodeSession):
                         "boot (session.boot_timeout)"
                     )
                     raise self._blame(silent) from error
+            if not waits and time.monotonic() - began > TELL_AFTER:
+                waits = True
+                log.info("%s does not answer: it boots, or it is frozen and will be killed", host)
             patient *= 2
             let_go(ASK_AGAIN)
 
@@ -179,4 +186,4 @@ def _is_gone(error: OSError) -> bool:
 
 def _check_boot_timeout(seconds: float) -> None:
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise ConfigurationError(f"session.boot_timeout must be > 0 s, got {seconds}")
+        raise ConfigurationError(f"session.boot_timeout must be > 0 s and finite, got {seconds}")

@@ -52,8 +52,9 @@ def run_batch(
     of tasks that are in no part are UNFINISHED. The segments (`layout.SEGMENT`) are ordered by row
     and time, and empty unless asked for. With `general`, all goes through the event list, also that
     for which there is a shorter way. With `skip_next`, jobs that are released while one of their
-    task is late are skipped. `by_index` (of equals the first task goes first, instead of SimSo's
-    order) and `non_preemptive` are for parts of one processor, without costs.
+    task is late are skipped; with `non_preemptive`, a job keeps its processor to its end. With
+    `by_index`, of equals the first task goes first, instead of SimSo's order: for parts of one
+    processor, without costs.
     """
     rows = Rows(
         start=np.full(count, NONE, np.int64),

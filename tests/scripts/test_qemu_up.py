@@ -133,27 +133,17 @@ def test_the_documentation_names_options_that_there_are() -> None:
 
 @needs_networks
 @needs_dhcp
-def test_the_documentation_sets_up_a_bridge(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```sh\n(sudo ip link add .*?)```", DOCUMENTATION, re.DOTALL)
-    own = f"--pid-file={tmp_path}/pid --dhcp-leasefile={tmp_path}/leases"
-    commands = block.replace("sudo ", "").replace("dnsmasq ", f"dnsmasq {own} ")
-    try:
-        done = subprocess.run(
-            [
-                "unshare",
-                "--net",
-                "sh",
-                "-ec",
-                f"{commands}\nip -d link show dev netbr1 type bridge",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "52:54:00:77:00:01" in done.stdout
-    finally:
-        end(psutil.Process(int((tmp_path / "pid").read_text())))
+def test_the_documentation_sets_up_a_bridge_and_removes_it(tmp_path: Path) -> None:
+    (make,) = re.findall(r"```sh\n(sudo ip link add .*?)```", DOCUMENTATION, re.DOTALL)
+    (remove,) = re.findall(r"```sh\n(sudo sh -c 'kill .*?)```", DOCUMENTATION, re.DOTALL)
+    commands = f"{make}\nip -d link show dev netbr1 type bridge\n{remove}\nip -o link"
+    commands = commands.replace("sudo ", "").replace("/run/", f"{tmp_path}/")
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", commands], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("52:54:00:77:00:01") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_option() -> None:
@@ -161,7 +151,7 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     options = (
         *("user", "port", "arch", "kernel", "initrd", "append", "machine", "nic", "memory"),
-        *("cpus", "accel", "console"),
+        *("cpus", "accel", "console", "boot-timeout"),
     )
     assert [o for o in options if f"--{o} " not in done.stdout] == []
 
@@ -172,7 +162,7 @@ def test_a_bridge_needs_root_and_to_be_one(halts: Path) -> None:
         assert "a bridge needs root" in refused("--kernel", halts, "lo", "tap1")
         return
     assert refused("--kernel", halts, "lo", "tap1") == (
-        "'lo' must be a bridge; make one: ip link add lo type bridge"
+        "'lo' must be a bridge, and is another device; choose another name"
     )
 
 
@@ -196,7 +186,8 @@ def test_a_qemu_that_ends_at_once_three_times_ends_the_script(tmp_path: Path) ->
     arguments = ("--kernel", kernel(tmp_path, dies=True), "--user", address)
     with runtime() as directory, instance(directory, *arguments) as up:
         assert up.ends(2).splitlines()[-1] == (
-            f"qemu-up.sh: {address}: QEMU has ended 3 times at once with 0: without a reason"
+            f"qemu-up.sh: {address}: QEMU has ended 3 times at once with 0: its guest has switched "
+            "itself off; --console - shows why"
         )
         assert len(up.boots) == 3
 

@@ -314,7 +314,9 @@ def test_a_machine_that_a_script_serves_no_more_is_not_waited_for(tmp_path: Path
 
 def test_boot_timeout_must_be_positive(tmp_path: Path) -> None:
     for seconds in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(ConfigurationError, match=r"session.boot_timeout must be > 0 s, got"):
+        with pytest.raises(
+            ConfigurationError, match=r"session.boot_timeout must be > 0 s and finite, got"
+        ):
             QemuSession.check(single(), boot_timeout=seconds, binaries=binaries(tmp_path / "bin"))
 
 

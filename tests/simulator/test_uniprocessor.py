@@ -41,6 +41,7 @@ def test_both_ways_give_the_same(scheduler: str, on_miss: str) -> None:
             count=int(table["count"].sum()),
             scheduler=KINDS[scheduler],
             skip_next=on_miss == "skip-next",
+            non_preemptive=not options.preemptive,
             trace=True,
             general=general,
         )
@@ -51,6 +52,6 @@ def test_both_ways_give_the_same(scheduler: str, on_miss: str) -> None:
         assert different.size == 0, f"{name} of rows {different[:5]}"
     assert len(segments) == len(general_segments)
     assert (segments == general_segments).all()
-    assert rows.preemptions.any()
+    assert rows.preemptions.any() == options.preemptive
     assert (rows.outcome == layout.FINISHED).any()
     assert (rows.outcome == layout.SKIPPED).any() == (on_miss == "skip-next")
