@@ -28,14 +28,20 @@ NEW, PASSIVE, HOLDING, OVER = range(4)
 # Why a simulation ended.
 DONE, FULL, FOREIGN = range(3)
 
-# How a job ended.
-FINISHED, KILLED, UNFINISHED, SKIPPED = range(4)
+# How a job ended: the places in the dictionary of the results.
+FINISHED, KILLED, SKIPPED, UNFINISHED = 0, 1, 4, 6
 
 TASK_BITS, TASK_MASK = 32, 2**32 - 1
 """A job of a task, where one number names both: `job << 32 | task`."""
 
 INFINITY = 2**62
 """The key of what comes last."""
+
+NEVER = 2**56
+"""An instant after all others."""
+
+FEW, FEW_BITS, FEW_MASK = 16, 4, 15
+"""So many tasks are few. Where they are, one number names an instant and a task."""
 
 NO_DEADLINE = 2**52
 """The relative deadline of a job without one: later than the end of any simulation."""
@@ -59,6 +65,7 @@ CLOCK = np.dtype(
             "waiting",
             "ready",
             "ready_seq",
+            "starting",
             "timers",
             "segments",
             "tracing",
@@ -76,8 +83,8 @@ CLOCK = np.dtype(
 )
 """The one record of what a simulation is at.
 
-`events`, `waiting`, `ready` and `segments` count the entries of the arrays of that name, `timers`
-those of `starting`. `skipping`: jobs released while one is late are; `by_index`: of equals
+`events`, `waiting`, `ready`, `starting`, `timers` and `segments` count the entries of the arrays
+of that name. `skipping`: jobs released while one is late are; `by_index`: of equals
 the first task goes first; `keeping`: a job keeps its processor to its end.
 """
 
@@ -152,7 +159,7 @@ HEAD = np.dtype(
         for name in (
             "number",
             "created",
-            "next_release",
+            "posted",
             "release",
             "deadline",
             "left",
@@ -225,4 +232,6 @@ class Machine(NamedTuple):
     notes: Any
     waiting: Any
     starting: Any
+    timers: Any
+    soon: Any
     segments: Any

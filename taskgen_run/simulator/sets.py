@@ -48,6 +48,8 @@ def run_parts(
             w.notes,
             w.waiting,
             w.starting,
+            w.timers,
+            w.soon,
             w.segments,
         )
         clock.horizon = part.horizon

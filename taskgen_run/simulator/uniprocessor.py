@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.compiling import compiled
-from taskgen_run.simulator.events import pop_event, push_event, replace_event
+from taskgen_run.simulator.heap import sift_down, sift_up
 from taskgen_run.simulator.layout import (
     DONE,
     EDF,
@@ -19,18 +19,16 @@ from taskgen_run.simulator.layout import (
     FINISHED,
     FULL,
     KILLED,
-    KIND_BITS,
-    KIND_MASK,
+    NEVER,
     NONE,
     RM_MONO,
     SKIPPED,
-    TASK,
     TASK_BITS,
     TASK_MASK,
-    TIMER_END,
     UNFINISHED,
 )
-from taskgen_run.simulator.ready import drop_first, push_entry
+from taskgen_run.simulator.line import first_place, leave_line, line_up
+from taskgen_run.simulator.releases import begin_releases, next_release, next_task, post_release
 
 
 @compiled
@@ -43,46 +41,32 @@ def simulate_one(w: Any, rows: Any) -> int:
     horizon = clock.horizon
     _begin(w)
     running = NONE
-    end_time, end_seq = horizon, 0
+    end_time, end_seq = NEVER, 0
     while clock.status == DONE:
-        now = horizon
-        if clock.events > 0:
-            now = w.events[0].first
-        if running != NONE and end_time < now:
-            now = end_time
+        release = next_release(w)
+        kill = w.timers[0].first if clock.timers > 0 else NEVER
+        now = min(end_time, release, kill)
         if now >= horizon:
             break
         clock.now = now
         woken = False
-        while True:
-            first = clock.events > 0 and w.events[0].first == now
-            if running != NONE and end_time == now and not (first and w.events[0].second < end_seq):
-                _finish(w, rows, running)
-                running = NONE
-                woken = True
-            elif first:
-                code = w.events[0].third
-                if code & KIND_MASK == TASK:
-                    task = code >> KIND_BITS
-                    _release(w, rows, task, running == task and end_time == now)
-                else:
-                    pop_event(w)
-                    task, number = code >> KIND_BITS & TASK_MASK, code >> KIND_BITS + TASK_BITS
-                    ends_now = running == task and end_time == now
-                    if w.heads[task].number == number and not ends_now:
-                        _kill(w, rows, task, running == task)
-                        if running == task:
-                            running = NONE
-                        woken = True
-            else:
-                break
-        if clock.timers > 0:
+        if end_time < release and end_time < kill:
+            _finish(w, rows, running)
+            running = NONE
+            woken = True
+        elif release < end_time and release < kill:
+            while next_release(w) == now:
+                _release(w, rows, False)
+        else:
+            running, woken = _take_in_turn(w, rows, running, end_time == now, end_seq)
+        if clock.starting > 0:
             _start_timers(w)
         while woken or clock.waiting > 0:
             woken = False
             before = running
             running = _decide(w, running)
             if running == NONE:
+                end_time = NEVER
                 break
             head = w.heads[running]
             if running != before:
@@ -103,39 +87,73 @@ def simulate_one(w: Any, rows: Any) -> int:
 def _begin(w: Any) -> None:
     clock = w.clock[0]
     clock.now = clock.seq = clock.status = 0
-    clock.events = clock.waiting = clock.timers = 0
+    clock.waiting = clock.starting = clock.timers = 0
     clock.ready = clock.ready_seq = clock.segments = 0
     for task in range(clock.tasks):
         head = w.heads[task]
         head.number = NONE
         head.created = 0
-        head.next_release = w.inputs[task].offset
-        if w.inputs[task].count > 0:
-            clock.seq += 1
-            push_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
+    begin_releases(w)
 
 
 @compiled
-def _release(w: Any, rows: Any, task: int, ends_now: bool) -> None:
+def _take_in_turn(
+    w: Any, rows: Any, running: int, ends_now: bool, end_seq: int
+) -> tuple[int, bool]:
+    """Ends, releases and kills of one instant, in the order in which they were posted.
+
+    What runs afterwards, and whether the processor has become free.
+    """
+    clock = w.clock[0]
+    now = clock.now
+    woken = False
+    while True:
+        released = next_release(w) == now
+        release_seq = w.heads[next_task(w)].posted if released else NEVER
+        killed = clock.timers > 0 and w.timers[0].first == now
+        kill_seq = w.timers[0].second if killed else NEVER
+        first = min(release_seq, kill_seq)
+        if running != NONE and ends_now and end_seq < first:
+            _finish(w, rows, running)
+            running = NONE
+            woken = True
+        elif first == NEVER:
+            return running, woken
+        elif release_seq < kill_seq:
+            _release(w, rows, ends_now and running == next_task(w))
+        else:
+            job = w.timers[0].third
+            _drop_timer(w)
+            task, number = job & TASK_MASK, job >> TASK_BITS
+            if w.heads[task].number == number and not (ends_now and running == task):
+                _kill(w, rows, task, running == task)
+                if running == task:
+                    running = NONE
+                woken = True
+
+
+@compiled
+def _release(w: Any, rows: Any, ends_now: bool) -> None:
     """Release the next job, and post the release after it."""
+    task = next_task(w)
     head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
     number = head.created
-    skipped = clock.skipping and _is_late(w, rows, task, ends_now)
-    head.created += 1
+    skipped = False
+    if clock.skipping:
+        skipped = _is_late(w, rows, task, ends_now)
+        rows.outcome[given.row + number] = SKIPPED if skipped else UNFINISHED
+    head.created = number + 1
     if skipped:
-        rows.outcome[given.row + number] = SKIPPED
+        rows.start[given.row + number] = rows.end[given.row + number] = NONE
+        rows.preemptions[given.row + number] = 0
     else:
         if head.number == NONE:
             _become_first(w, task, number)
         if given.kill_after != NONE:
-            w.starting[clock.timers] = number << TASK_BITS | task
-            clock.timers += 1
-    if head.created < given.count:
-        head.next_release += given.period
-        clock.seq += 1
-        replace_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
-    else:
-        pop_event(w)
+            w.starting[clock.starting] = number << TASK_BITS | task
+            clock.starting += 1
+    more = number + 1 < given.count
+    post_release(w, task, clock.now + given.period if more else NEVER)
 
 
 @compiled
@@ -154,7 +172,11 @@ def _following(w: Any, rows: Any, task: int) -> int:
     """The job that follows the first one, if it was released."""
     head, given = w.heads[task], w.inputs[task]
     number = head.number + 1
-    while number < head.created and rows.outcome[given.row + number] == SKIPPED:
+    while (
+        w.clock[0].skipping
+        and number < head.created
+        and rows.outcome[given.row + number] == SKIPPED
+    ):
         number += 1
     return int(number) if number < head.created else NONE
 
@@ -175,12 +197,24 @@ def _become_first(w: Any, task: int, number: int) -> None:
 @compiled
 def _start_timers(w: Any) -> None:
     clock = w.clock[0]
-    for place in range(clock.timers):
+    for place in range(clock.starting):
         job = w.starting[place]
         clock.seq += 1
+        if clock.timers >= w.timers.size:
+            clock.status = FULL
+            return
         end = clock.now + w.inputs[job & TASK_MASK].kill_after
-        push_event(w, end, clock.seq, job << KIND_BITS | TIMER_END)
-    clock.timers = 0
+        sift_up(w.timers, clock.timers, end, clock.seq, job)
+        clock.timers += 1
+    clock.starting = 0
+
+
+@compiled
+def _drop_timer(w: Any) -> None:
+    clock = w.clock[0]
+    clock.timers -= 1
+    last = w.timers[clock.timers]
+    sift_down(w.timers, clock.timers, last.first, last.second, last.third)
 
 
 @compiled
@@ -196,19 +230,19 @@ def _decide(w: Any, running: int) -> int:
         _make_ready(w, task)
     clock.waiting = 0
     while clock.ready > 0:
-        job = w.ready[0].third
-        task, number = job & TASK_MASK, job >> TASK_BITS
+        first = w.ready[first_place(w)]
+        task, number = first.third & TASK_MASK, first.third >> TASK_BITS
         if w.heads[task].number != number:  # it was killed
-            drop_first(w)
+            leave_line(w)
             continue
-        if running != NONE and (clock.keeping or w.ready[0].first >= w.heads[running].key):
+        if running != NONE and (clock.keeping or first.first >= w.heads[running].key):
             return running
-        drop_first(w)
+        leave_line(w)
         if running != NONE:
             _stop(w, running)
             if scheduler in (RM_MONO, EDF_MONO):
                 before = w.heads[running]
-                push_entry(w, before.key, before.seq, before.number << TASK_BITS | running)
+                line_up(w, before.key, before.seq, before.number << TASK_BITS | running)
             else:
                 _make_ready(w, running)
         return int(task)
@@ -221,7 +255,7 @@ def _make_ready(w: Any, task: int) -> None:
     clock, head = w.clock[0], w.heads[task]
     clock.ready_seq += 1
     head.seq = task if clock.scheduler == EDF or clock.by_index else clock.ready_seq
-    push_entry(w, head.key, head.seq, (head.number << TASK_BITS) | task)
+    line_up(w, head.key, head.seq, (head.number << TASK_BITS) | task)
 
 
 @compiled

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from taskgen_run.errors import ConfigurationError
-from taskgen_run.job import JobBatch, Outcome
+from taskgen_run.job import OUTCOMES, JobBatch, Outcome
 from taskgen_run.sessions.contract import SessionContract
 from taskgen_run.sessions.fastsim import FastSimSession
+from taskgen_run.simulator import layout
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 
@@ -47,6 +48,12 @@ def simulate(*members: Task, **options: Any) -> list[tuple[Any, ...]]:
         )
         for job in jobs
     ]
+
+
+def test_the_simulator_writes_the_places_of_the_outcomes() -> None:
+    places = {"finished": layout.FINISHED, "killed": layout.KILLED}
+    places |= {"not_scheduled": layout.SKIPPED, "unfinished": layout.UNFINISHED}
+    assert {name: OUTCOMES.to_pylist().index(name) for name in places} == places
 
 
 def test_liu_and_layland_overload_under_rm_and_not_under_edf() -> None:

@@ -34,17 +34,22 @@ def test_both_ways_give_the_same(scheduler: str, on_miss: str) -> None:
     parts["first"] = parts["last"] - sizes
     parts["cpus"] = 1
     parts["horizon"] = horizons
-    (rows, segments), (general_rows, general_segments) = (
+    count = int(table["count"].sum())
+    rows, general_rows = (
+        layout.Rows(*(np.full(count, unwritten, kind) for kind in ("q", "q", "b", "i", "i")))
+        for unwritten in (77, 99)
+    )
+    segments, general_segments = (
         run_batch(
             table,
             parts,
-            count=int(table["count"].sum()),
+            written,
             scheduler=KINDS[scheduler],
             skip_next=on_miss == "skip-next",
             trace=True,
             general=general,
         )
-        for general in (False, True)
+        for written, general in ((rows, False), (general_rows, True))
     )
     for name, column, general_column in zip(rows._fields, rows, general_rows, strict=True):
         different = np.flatnonzero(column != general_column)
