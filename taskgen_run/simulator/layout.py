@@ -22,6 +22,12 @@ RESCHED, ACTIVATE, TERMINATE, PREEMPT = range(4)
 # Where a processor's loop stands.
 BEGINNING, CONTEXT, LOADING, WAITING, SAVING, DECIDING, DECIDED, HANDLED = range(8)
 
+# What a processor of a direct simulation has instead of a job whose end it is to handle.
+ENDED = -2
+
+# Whether a job may go on elsewhere, where it is not about to begin.
+SAVED, UNSAVED = 0, -1
+
 # Where a job stands.
 NEW, PASSIVE, HOLDING, OVER = range(4)
 
@@ -59,6 +65,7 @@ CLOCK = np.dtype(
             "tasks",
             "locked",
             "dirty",
+            "noted",
             "events",
             "fifo_head",
             "fifo_tail",
@@ -170,12 +177,43 @@ HEAD = np.dtype(
             "last_segment",
             "key",
             "seq",
+            "migrations",
+            "cpu",
+            "last_cpu",
+            "loaded",
         )
     ],
     align=True,
 )
 """A task on a processor of its own simulation, and the first of its jobs that has not ended, job
-`number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`."""
+`number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`.
+`posted` counts the next release among what is posted. `cpu` is the processor that the task had
+last, `last_cpu` the one where the job last executed."""
+
+SEAT = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "stage",
+            "running",
+            "job",
+            "key",
+            "end_seq",
+            "notes",
+            "taken",
+            "calls",
+            "told",
+            "touched",
+            "waits",
+            "target",
+            "chosen",
+        )
+    ],
+    align=True,
+)
+"""A processor in a direct simulation. As the scheduler has it, `running` with `key` is its task; as
+itself has it, `job`. `notes` of which some are `taken`, `calls` of the scheduler, and whether it is
+`told` of a decision, are what it has to do; it is `touched` once it has done anything."""
 
 CPU_STATE = np.dtype(
     [
@@ -234,4 +272,6 @@ class Machine(NamedTuple):
     starting: Any
     timers: Any
     soon: Any
+    seats: Any
+    ends: Any
     segments: Any
