@@ -106,6 +106,8 @@ def _machine(tasks: NDArray[Any], parts: NDArray[Any], clock: NDArray[Any], room
         starting=np.empty(most + 1, np.int64),
         timers=np.empty(room * (2 * most + 64), layout.ENTRY),
         soon=np.empty(layout.FEW + 1, np.int64),
+        times=np.empty(most, np.int64),
+        turns=np.empty(most, np.int64),
         seats=np.empty(cpus, layout.SEAT),
         ends=np.empty(cpus, np.int64),
         segments=np.empty(room * (4 * jobs + 64) if clock[0]["tracing"] else 0, layout.SEGMENT),

@@ -32,8 +32,9 @@ from taskgen_run.simulator.layout import (
 )
 from taskgen_run.simulator.seats import announce, assign, choose_seat, go_on, stop, take_first
 
-# What is posted, `subject | kind << 32`: a job is new, a processor takes a step, a job goes on.
-_NEW, _STEP, _GO = 0, 1 << 32, 2 << 32
+# What is posted, `subject | kind << 32`: of an instant, that a job is new, or one ended on a
+# processor; then, that a processor takes a step, or a job goes on.
+_NEW, _END, _STEP, _GO = 0, 1 << 32, 0, 1 << 32
 _SUBJECT = (1 << 32) - 1
 
 # What a processor is told, `task << 1 | note`.
@@ -49,11 +50,62 @@ def post_job(w: Any, task: int) -> None:
 @compiled
 def post_end(w: Any, own: int, task: int) -> None:
     """Post that the job of a task has ended at a processor."""
-    _leave_note(w, own, task << 1 | _TERMINATE)
     seat = w.seats[own]
+    seat.job = ENDED
     seat.touched = 1
-    seat.waits = 0
-    _post(w, _STEP | own, 0)
+    _leave_note(w, own, task << 1 | _TERMINATE)
+    _post(w, _END | own, 0)
+
+
+@compiled
+def run_cascade(w: Any) -> None:
+    """Carry out what is posted, until nothing is."""
+    clock, fifo = w.clock[0], w.fifo
+    clock.locked = clock.dirty = clock.waiting = 0
+    clock.noted = NONE
+    _wake_up(w)
+    while clock.fifo_head < clock.fifo_tail:
+        posted = fifo[clock.fifo_head & (fifo.size - 1)]
+        code, token = posted.code, posted.seq
+        clock.fifo_head += 1
+        subject = code & _SUBJECT
+        if code >= _GO:
+            if w.heads[subject].loaded == token:
+                go_on(w, w.heads[subject].cpu, subject)
+        else:
+            while _step(w, subject):
+                _look_at_waiting(w)
+            _look_at_waiting(w)
+    for own in range(clock.cpus):
+        w.seats[own].touched = 0
+
+
+@compiled
+def _wake_up(w: Any) -> None:
+    """The first step of each processor that is told of what is posted; none meets another in it.
+
+    It stops its job, or handles its first note where it has none to stop.
+    """
+    clock, fifo = w.clock[0], w.fifo
+    posted = clock.fifo_tail
+    for place in range(posted):
+        own = fifo[place].code & _SUBJECT
+        if fifo[place].code < _END:
+            task, own = own, w.heads[own].cpu
+            _leave_note(w, own, task << 1 | _ACTIVATE)
+            if w.seats[own].touched:
+                continue
+            w.seats[own].touched = 1
+        w.seats[own].waits = 0
+        _post(w, _STEP | own, 0)
+    clock.fifo_head = awake = clock.fifo_tail
+    for place in range(posted, awake):
+        own = fifo[place].code
+        seat = w.seats[own]
+        if seat.job < 0:
+            _handle_note(w, own)
+        else:
+            _stop_own(w, own)
 
 
 @compiled
@@ -69,39 +121,11 @@ def _post(w: Any, code: int, token: int) -> None:
 
 
 @compiled
-def run_cascade(w: Any) -> None:
-    """Carry out what is posted, until nothing is."""
-    clock, fifo = w.clock[0], w.fifo
-    clock.locked = clock.dirty = clock.waiting = 0
-    clock.noted = NONE
-    while clock.fifo_head < clock.fifo_tail:
-        posted = fifo[clock.fifo_head & (fifo.size - 1)]
-        code, token = posted.code, posted.seq
-        clock.fifo_head += 1
-        subject = code & _SUBJECT
-        if code >= _GO:
-            if w.heads[subject].loaded == token:
-                go_on(w, w.heads[subject].cpu, subject)
-        elif code >= _STEP:
-            while _step(w, subject):
-                _look_at_waiting(w)
-            _look_at_waiting(w)
-        else:
-            _leave_note(w, w.heads[subject].cpu, subject << 1 | _ACTIVATE)
-            _look_at_waiting(w)
-    for own in range(clock.cpus):
-        w.seats[own].touched = 0
-
-
-@compiled
 def _leave_note(w: Any, own: int, note: int) -> None:
     """Tell a processor of a job that is new or has ended."""
     seat = w.seats[own]
     w.notes[own, seat.notes] = note
     seat.notes += 1
-    if seat.notes >= w.notes.shape[1]:
-        w.clock[0].status = FULL
-    _wake(w, own)
 
 
 @compiled
@@ -172,11 +196,7 @@ def _step(w: Any, own: int) -> bool:
     stage = seat.stage
     if stage == WAITING:
         if seat.job != NONE:
-            if seat.job != ENDED:
-                stop(w, seat.job)
-                w.ends[own] = NEVER
-                w.heads[seat.job].loaded = UNSAVED
-            return _pause(w, own, SAVING)
+            return _stop_own(w, own)
     elif stage == CONTEXT:
         return _pause(w, own, LOADING)
     elif stage == LOADING:
@@ -185,9 +205,8 @@ def _step(w: Any, own: int) -> bool:
         _post(w, _GO | seat.job, clock.seq)
         return _wait(w, own, WAITING)
     elif stage == SAVING:
-        if seat.job != ENDED:
-            w.heads[seat.job].loaded = SAVED
-            clock.dirty = 1
+        w.heads[seat.job].loaded = SAVED
+        clock.dirty = 1
     elif stage == DECIDING:
         seat.target = choose_seat(w, own)
         if seat.target != NONE:
@@ -211,18 +230,33 @@ def _pause(w: Any, own: int, stage: int) -> bool:
 
 
 @compiled
+def _stop_own(w: Any, own: int) -> bool:
+    task = w.seats[own].job
+    stop(w, task)
+    w.ends[own] = NEVER
+    w.heads[task].loaded = UNSAVED
+    return _pause(w, own, SAVING)
+
+
+@compiled
+def _handle_note(w: Any, own: int) -> bool:
+    seat = w.seats[own]
+    note = w.notes[own, seat.taken]
+    seat.taken += 1
+    task = note >> 1
+    if note & 1 == _ACTIVATE:
+        announce(w, task)
+    caller = w.heads[task].cpu
+    w.seats[caller].calls += 1
+    _wake(w, caller)
+    return _pause(w, own, HANDLED)
+
+
+@compiled
 def _handle_notes(w: Any, own: int) -> bool:
     seat = w.seats[own]
     if seat.taken < seat.notes:
-        note = w.notes[own, seat.taken]
-        seat.taken += 1
-        task = note >> 1
-        if note & 1 == _ACTIVATE:
-            announce(w, task)
-        caller = w.heads[task].cpu
-        w.seats[caller].calls += 1
-        _wake(w, caller)
-        return _pause(w, own, HANDLED)
+        return _handle_note(w, own)
     seat.taken = seat.notes = seat.told = 0
     if seat.calls > 0:
         seat.calls -= 1

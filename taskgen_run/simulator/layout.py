@@ -43,10 +43,10 @@ TASK_BITS, TASK_MASK = 32, 2**32 - 1
 INFINITY = 2**62
 """The key of what comes last."""
 
-NEVER = 2**56
+NEVER = 2**54
 """An instant after all others."""
 
-FEW, FEW_BITS, FEW_MASK = 16, 4, 15
+FEW, FEW_BITS, FEW_MASK = 128, 7, 127
 """So many tasks are few. Where they are, one number names an instant and a task."""
 
 NO_DEADLINE = 2**52
@@ -167,8 +167,6 @@ HEAD = np.dtype(
             "number",
             "created",
             "posted",
-            "release",
-            "deadline",
             "left",
             "since",
             "start",
@@ -272,6 +270,8 @@ class Machine(NamedTuple):
     starting: Any
     timers: Any
     soon: Any
+    times: Any
+    turns: Any
     seats: Any
     ends: Any
     segments: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.compiling import called, compiled
 from taskgen_run.simulator.events import pop_event, post
 from taskgen_run.simulator.jobs import close, kill, start_timer, step_job, step_task
 from taskgen_run.simulator.layout import (
@@ -22,7 +22,7 @@ from taskgen_run.simulator.layout import (
 from taskgen_run.simulator.processor import holds, step_cpu
 
 
-@compiled
+@called
 def simulate(w: Any) -> int:
     """Run what `w` is prepared for; DONE, or why it ended before."""
     _begin(w)

@@ -15,10 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.cascade import post_end, post_job, run_cascade
-from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.compiling import called, compiled
 from taskgen_run.simulator.layout import (
     DONE,
-    ENDED,
     FINISHED,
     NEVER,
     NONE,
@@ -40,7 +39,7 @@ from taskgen_run.simulator.seats import (
 )
 
 
-@compiled
+@called
 def simulate_many(w: Any, rows: Any) -> int:
     """Run what `w` is prepared for, and write its rows; DONE, or FULL if the memory is too small.
 
@@ -74,7 +73,6 @@ def simulate_many(w: Any, rows: Any) -> int:
                 else:
                     w.seats[own].job = NONE
             else:
-                w.seats[own].job = ENDED
                 post_job(w, following)
                 post_end(w, own, following)
         else:
@@ -170,7 +168,6 @@ def _take_in_turn(w: Any, rows: Any) -> None:
         elif own != NONE:
             task = w.seats[own].running
             following = finish(w, rows, own)
-            w.seats[own].job = ENDED
             if following != NONE:
                 post_job(w, following)
             post_end(w, own, task)

@@ -1,9 +1,9 @@
 """The next release of each task: by time, then in the order in which they were posted.
 
 Few tasks are a sorted array of numbers, time and task in one. What takes the place of the first
-goes behind all that are not later, as it was posted after them; so that one pass without branches
-keeps the order, and of posting as well. Many tasks are a heap, which compares the numbers of their
-posting. A task of which nothing more is released stays, with the time NEVER.
+goes behind all that are not later, as it was posted after them; which keeps the order of posting
+without a comparison. Many tasks are a heap, of times and turns: the number of the posting and the
+task in one. A task of which nothing more is released stays, with the time NEVER.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ from __future__ import annotations
 from typing import Any
 
 from taskgen_run.simulator.compiling import compiled
-from taskgen_run.simulator.heap import sift_down, sift_up
-from taskgen_run.simulator.layout import FEW, FEW_BITS, FEW_MASK, NEVER
+from taskgen_run.simulator.heap import replace_first, rise
+from taskgen_run.simulator.layout import (
+    FEW,
+    FEW_BITS,
+    FEW_MASK,
+    INFINITY,
+    NEVER,
+    TASK_BITS,
+    TASK_MASK,
+)
 
 
 @compiled
 def begin_releases(w: Any) -> None:
     """Post the first release of every task."""
     clock = w.clock[0]
-    clock.events = 0
     if clock.tasks <= FEW:
-        w.soon[:] = NEVER << FEW_BITS
+        w.soon[:] = INFINITY
     for task in range(clock.tasks):
         given, head = w.inputs[task], w.heads[task]
         clock.seq += 1
@@ -34,7 +41,7 @@ def begin_releases(w: Any) -> None:
                 place -= 1
             w.soon[place] = time << FEW_BITS | task
         else:
-            sift_up(w.events, task, time, clock.seq, task)
+            rise(w.times, w.turns, task, time, clock.seq << TASK_BITS | task)
 
 
 @compiled
@@ -42,7 +49,7 @@ def next_release(w: Any) -> int:
     """When the next one is."""
     if w.clock[0].tasks <= FEW:
         return int(w.soon[0] >> FEW_BITS)
-    return int(w.events[0].first)
+    return int(w.times[0])
 
 
 @compiled
@@ -50,7 +57,7 @@ def next_task(w: Any) -> int:
     """Whose the next one is."""
     if w.clock[0].tasks <= FEW:
         return int(w.soon[0] & FEW_MASK)
-    return int(w.events[0].third)
+    return int(w.turns[0] & TASK_MASK)
 
 
 @compiled
@@ -62,8 +69,10 @@ def post_release(w: Any, task: int, time: int) -> None:
     if clock.tasks <= FEW:
         later = (time + 1) << FEW_BITS
         entry = time << FEW_BITS | task
-        for place in range(FEW):
-            own, behind = w.soon[place], w.soon[place + 1]
-            w.soon[place] = behind if behind < later else (entry if own < later else own)
+        place = 0
+        while w.soon[place + 1] < later:
+            w.soon[place] = w.soon[place + 1]
+            place += 1
+        w.soon[place] = entry
     else:
-        sift_down(w.events, clock.tasks, time, clock.seq, task)
+        replace_first(w.times, w.turns, clock.tasks, time, clock.seq << TASK_BITS | task)

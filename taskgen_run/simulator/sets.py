@@ -51,6 +51,8 @@ def run_parts(
             w.starting,
             w.timers,
             w.soon,
+            w.times,
+            w.turns,
             w.seats,
             w.ends,
             w.segments,

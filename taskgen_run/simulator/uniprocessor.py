@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.compiling import called, compiled
 from taskgen_run.simulator.heap import sift_down, sift_up
 from taskgen_run.simulator.layout import (
     DONE,
@@ -31,17 +31,18 @@ from taskgen_run.simulator.line import first_place, leave_line, line_up
 from taskgen_run.simulator.releases import begin_releases, next_release, next_task, post_release
 
 
-@compiled
+@called
 def simulate_one(w: Any, rows: Any) -> int:
     """Run what `w` is prepared for, and write its rows; DONE, or FULL if the memory is too small.
 
-    `waiting` counts the jobs that are to be made ready, in the order of the array of that name.
+    A job is ready when it becomes the first of its task; `asked` tells until which the scheduler
+    knows them.
     """
     clock = w.clock[0]
     horizon = clock.horizon
     _begin(w)
     running = NONE
-    end_time, end_seq = NEVER, 0
+    end_time, end_seq, asked = NEVER, 0, 0
     while clock.status == DONE:
         release = next_release(w)
         kill = w.timers[0].first if clock.timers > 0 else NEVER
@@ -53,6 +54,9 @@ def simulate_one(w: Any, rows: Any) -> int:
         if end_time < release and end_time < kill:
             _finish(w, rows, running)
             running = NONE
+            if clock.ready == 0:
+                end_time = NEVER
+                continue
             woken = True
         elif release < end_time and release < kill:
             while next_release(w) == now:
@@ -61,10 +65,11 @@ def simulate_one(w: Any, rows: Any) -> int:
             running, woken = _take_in_turn(w, rows, running, end_time == now, end_seq)
         if clock.starting > 0:
             _start_timers(w)
-        while woken or clock.waiting > 0:
+        while woken or clock.ready_seq != asked:
             woken = False
             before = running
             running = _decide(w, running)
+            asked = clock.ready_seq
             if running == NONE:
                 end_time = NEVER
                 break
@@ -87,7 +92,7 @@ def simulate_one(w: Any, rows: Any) -> int:
 def _begin(w: Any) -> None:
     clock = w.clock[0]
     clock.now = clock.seq = clock.status = 0
-    clock.waiting = clock.starting = clock.timers = 0
+    clock.starting = clock.timers = 0
     clock.ready = clock.ready_seq = clock.segments = 0
     for task in range(clock.tasks):
         head = w.heads[task]
@@ -183,15 +188,15 @@ def _following(w: Any, rows: Any, task: int) -> int:
 
 @compiled
 def _become_first(w: Any, task: int, number: int) -> None:
-    head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
+    head, given = w.heads[task], w.inputs[task]
     head.number = number
-    head.release = given.offset + number * given.period
-    head.deadline = head.release + given.deadline
     head.left = given.wcet
     head.since = head.start = head.last_stop = head.last_segment = NONE
     head.preemptions = 0
-    w.waiting[clock.waiting] = task
-    clock.waiting += 1
+    head.key = given.key
+    if w.clock[0].scheduler in (EDF, EDF_MONO):
+        head.key = given.offset + number * given.period + given.deadline
+    _make_ready(w, task)
 
 
 @compiled
@@ -219,16 +224,9 @@ def _drop_timer(w: Any) -> None:
 
 @compiled
 def _decide(w: Any, running: int) -> int:
-    """Make ready what is to be, and give the processor to the first: the task of its job."""
+    """Give the processor to the first of the ready jobs, or leave it; the task of its job."""
     clock = w.clock[0]
     scheduler = clock.scheduler
-    for place in range(clock.waiting):
-        task = w.waiting[place]
-        head = w.heads[task]
-        by_deadline = scheduler in (EDF, EDF_MONO)
-        head.key = head.deadline if by_deadline else w.inputs[task].key
-        _make_ready(w, task)
-    clock.waiting = 0
     while clock.ready > 0:
         first = w.ready[first_place(w)]
         task, number = first.third & TASK_MASK, first.third >> TASK_BITS
@@ -344,14 +342,15 @@ def _close(w: Any, rows: Any, running: int, end_time: int) -> None:
     for task in range(clock.tasks):
         head, given = w.heads[task], w.inputs[task]
         while head.number != NONE:
-            clock.waiting = 0
-            if running == task and end_time == clock.horizon and head.since != NONE:
-                _finish(w, rows, task)
-                continue
+            clock.ready = 0
+            release = given.offset + head.number * given.period
             if running == task and head.since != NONE:
+                if end_time == clock.horizon:
+                    _finish(w, rows, task)
+                    continue
                 _stop(w, task)
             _note_loss(w, task)
-            if given.kill_after != NONE and head.release + given.kill_after == clock.horizon:
+            if given.kill_after != NONE and release + given.kill_after == clock.horizon:
                 _end(w, rows, task, KILLED)
                 continue
             row = given.row + head.number

@@ -43,7 +43,9 @@ def random_sets(rng: random.Random, sets: int, *, plain: bool) -> tuple[NDArray[
         cpus = rng.choice([1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8])
         horizon = rng.choice([20, 40, 60, 61, 90])
         periods = rng.choice(PERIODS)
-        members = rng.choice([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 17, 20])
+        members = rng.choice([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20])
+        if rng.random() < 0.01:
+            members = rng.randint(layout.FEW - 1, layout.FEW + 30)
         share = rng.choice([0.3, 0.7, 0.9, 1.0, 1.3]) * cpus / members
         for _ in range(members):
             tasks.append(_random_task(rng, rng.choice(periods), horizon, share, plain=plain))
