@@ -44,7 +44,7 @@ INFINITY = 2**62
 """The key of what comes last."""
 
 NEVER = 2**54
-"""An instant after all others."""
+"""An instant after all others of a direct simulation."""
 
 FEW, FEW_BITS, FEW_MASK = 128, 7, 127
 """So many tasks are few. Where they are, one number names an instant and a task."""
@@ -183,7 +183,7 @@ HEAD = np.dtype(
     ],
     align=True,
 )
-"""A task on a processor of its own simulation, and the first of its jobs that has not ended, job
+"""A task in a direct simulation, and the first of its jobs that has not ended, job
 `number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`.
 `posted` counts the next release among what is posted. `cpu` is the processor that the task had
 last, `last_cpu` the one where the job last executed."""

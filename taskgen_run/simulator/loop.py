@@ -23,8 +23,8 @@ from taskgen_run.simulator.processor import holds, step_cpu
 
 
 @called
-def simulate(w: Any) -> int:
-    """Run what `w` is prepared for; DONE, or why it ended before."""
+def simulate(w: Any) -> None:
+    """Run what `w` is prepared for; the status is DONE, or why it ended before."""
     _begin(w)
     clock = w.clock[0]
     horizon = clock.horizon
@@ -49,7 +49,6 @@ def simulate(w: Any) -> int:
             break
         _step(w, code & KIND_MASK, code >> KIND_BITS, seq)
     _end(w)
-    return int(clock.status)
 
 
 @compiled

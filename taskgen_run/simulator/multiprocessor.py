@@ -40,8 +40,8 @@ from taskgen_run.simulator.seats import (
 
 
 @called
-def simulate_many(w: Any, rows: Any) -> int:
-    """Run what `w` is prepared for, and write its rows; DONE, or FULL if the memory is too small.
+def simulate_many(w: Any, rows: Any) -> None:
+    """Run what `w` is prepared for, and write its rows; the status is DONE, or FULL.
 
     The jobs that become the first of their task are in `fifo`, with the processors whose jobs end.
     """
@@ -81,7 +81,6 @@ def simulate_many(w: Any, rows: Any) -> int:
             run_cascade(w)
     if clock.status == DONE:
         _close(w, rows)
-    return int(clock.status)
 
 
 @compiled

@@ -12,6 +12,7 @@ from taskgen_run.simulator.layout import (
     FINISHED,
     FULL,
     KILLED,
+    NEVER,
     NONE,
     SKIPPED,
     UNFINISHED,
@@ -60,7 +61,7 @@ def run_parts(
         clock.horizon = part.horizon
         clock.tasks = part.last - part.first
         clock.cpus = part.cpus
-        direct = not general and _costs_nothing(w)
+        direct = not general and _costs_nothing(w) and part.horizon < NEVER
         if direct and part.cpus == 1:
             simulate_one(v, rows)
         elif direct and _is_plain(v):

@@ -32,8 +32,8 @@ from taskgen_run.simulator.releases import begin_releases, next_release, next_ta
 
 
 @called
-def simulate_one(w: Any, rows: Any) -> int:
-    """Run what `w` is prepared for, and write its rows; DONE, or FULL if the memory is too small.
+def simulate_one(w: Any, rows: Any) -> None:
+    """Run what `w` is prepared for, and write its rows; the status is DONE, or FULL.
 
     A job is ready when it becomes the first of its task; `asked` tells until which the scheduler
     knows them.
@@ -85,7 +85,6 @@ def simulate_one(w: Any, rows: Any) -> int:
             end_seq = clock.seq
     if clock.status == DONE:
         _close(w, rows, running, end_time)
-    return int(clock.status)
 
 
 @compiled

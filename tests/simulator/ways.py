@@ -50,7 +50,7 @@ def random_sets(rng: random.Random, sets: int, *, plain: bool) -> tuple[NDArray[
         for _ in range(members):
             tasks.append(_random_task(rng, rng.choice(periods), horizon, share, plain=plain))
         parts.append((first, len(tasks), cpus, 0, horizon))
-        units.append(rng.choice([1, 1, 1_000_000, 3_000_000_017]))
+        units.append(rng.choice([1, 1, 1_000_000, 3_000_000_017, 2**47, 2**50]))
     table = np.array(tasks, layout.TASK_INPUT)
     of_tasks = np.repeat(units, [part[1] - part[0] for part in parts])
     for name in ("offset", "period", "deadline", "kill_after", "wcet"):
