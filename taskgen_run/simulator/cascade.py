@@ -25,9 +25,7 @@ from taskgen_run.simulator.layout import (
     LOADING,
     NEVER,
     NONE,
-    SAVED,
     SAVING,
-    UNSAVED,
     WAITING,
 )
 from taskgen_run.simulator.seats import announce, assign, choose_seat, go_on, stop, take_first
@@ -70,12 +68,13 @@ def run_cascade(w: Any) -> None:
         clock.fifo_head += 1
         subject = code & _SUBJECT
         if code >= _GO:
-            if w.heads[subject].loaded == token:
+            if w.heads[subject].going == token:
                 go_on(w, w.heads[subject].cpu, subject)
         else:
-            while _step(w, subject):
+            goes_on = True
+            while goes_on:
+                goes_on = _step(w, subject)
                 _look_at_waiting(w)
-            _look_at_waiting(w)
     for own in range(clock.cpus):
         w.seats[own].touched = 0
 
@@ -168,8 +167,6 @@ def _holds(w: Any, own: int) -> bool:
     seat, clock = w.seats[own], w.clock[0]
     if seat.stage == WAITING:
         return bool(seat.taken < seat.notes or seat.calls > 0 or seat.told > 0)
-    if seat.stage == CONTEXT:
-        return bool(w.heads[seat.job].loaded == SAVED)
     if clock.locked:
         return False
     clock.locked = 1
@@ -201,12 +198,9 @@ def _step(w: Any, own: int) -> bool:
         return _pause(w, own, LOADING)
     elif stage == LOADING:
         clock.seq += 1
-        w.heads[seat.job].loaded = clock.seq
+        w.heads[seat.job].going = clock.seq
         _post(w, _GO | seat.job, clock.seq)
         return _wait(w, own, WAITING)
-    elif stage == SAVING:
-        w.heads[seat.job].loaded = SAVED
-        clock.dirty = 1
     elif stage == DECIDING:
         seat.target = choose_seat(w, own)
         if seat.target != NONE:
@@ -234,7 +228,7 @@ def _stop_own(w: Any, own: int) -> bool:
     task = w.seats[own].job
     stop(w, task)
     w.ends[own] = NEVER
-    w.heads[task].loaded = UNSAVED
+    w.heads[task].going = NONE
     return _pause(w, own, SAVING)
 
 
@@ -262,4 +256,7 @@ def _handle_notes(w: Any, own: int) -> bool:
         seat.calls -= 1
         return _wait(w, own, DECIDING)
     seat.job = seat.running
-    return _wait(w, own, WAITING if seat.job == NONE else CONTEXT)
+    if seat.job == NONE:
+        return _wait(w, own, WAITING)
+    seat.stage = CONTEXT
+    return True

@@ -25,9 +25,6 @@ BEGINNING, CONTEXT, LOADING, WAITING, SAVING, DECIDING, DECIDED, HANDLED = range
 # What a processor of a direct simulation has instead of a job whose end it is to handle.
 ENDED = -2
 
-# Whether a job may go on elsewhere, where it is not about to begin.
-SAVED, UNSAVED = 0, -1
-
 # Where a job stands.
 NEW, PASSIVE, HOLDING, OVER = range(4)
 
@@ -178,7 +175,7 @@ HEAD = np.dtype(
             "migrations",
             "cpu",
             "last_cpu",
-            "loaded",
+            "going",
         )
     ],
     align=True,
@@ -186,7 +183,8 @@ HEAD = np.dtype(
 """A task in a direct simulation, and the first of its jobs that has not ended, job
 `number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`.
 `posted` counts the next release among what is posted. `cpu` is the processor that the task had
-last, `last_cpu` the one where the job last executed."""
+last, `last_cpu` the one where the job last executed; `going` is the number of what was posted for
+the job to go on."""
 
 SEAT = np.dtype(
     [

@@ -21,7 +21,6 @@ from taskgen_run.simulator.layout import (
     FINISHED,
     NEVER,
     NONE,
-    SAVED,
     UNFINISHED,
     WAITING,
 )
@@ -146,7 +145,6 @@ def _start_alone(w: Any, task: int) -> None:
         displaced = w.seats[target].running
         if displaced != NONE:
             stop(w, displaced)
-            w.heads[displaced].loaded = SAVED
         first = take_first(w, target)
         assign(w, target, first)
         w.seats[target].job = first

@@ -14,8 +14,6 @@ from taskgen_run.simulator.layout import (
     FULL,
     NEVER,
     NONE,
-    SAVED,
-    UNSAVED,
 )
 from taskgen_run.simulator.line import first_place, leave_line, line_up
 
@@ -28,7 +26,7 @@ def become_first(w: Any, task: int, number: int) -> None:
     head.left = given.wcet
     head.since = head.start = head.last_stop = head.last_segment = NONE
     head.preemptions = head.migrations = 0
-    head.loaded = SAVED
+    head.going = NONE
     if clock.scheduler == EDF:
         head.key = given.offset + number * given.period + given.deadline
         line_up(w, head.key, task, task)
@@ -96,7 +94,6 @@ def go_on(w: Any, own: int, task: int) -> None:
     """A job begins or continues to execute."""
     clock, head = w.clock[0], w.heads[task]
     head.since = clock.now
-    head.loaded = UNSAVED
     w.ends[own] = clock.now + head.left
     clock.seq += 1
     w.seats[own].end_seq = clock.seq

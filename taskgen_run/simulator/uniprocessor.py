@@ -65,24 +65,17 @@ def simulate_one(w: Any, rows: Any) -> None:
             running, woken = _take_in_turn(w, rows, running, end_time == now, end_seq)
         if clock.starting > 0:
             _start_timers(w)
-        while woken or clock.ready_seq != asked:
-            woken = False
+        if woken or clock.ready_seq != asked:
             before = running
             running = _decide(w, running)
             asked = clock.ready_seq
-            if running == NONE:
-                end_time = NEVER
-                break
-            head = w.heads[running]
-            if running != before:
-                head.since = now
-                end_time = now + head.left
-                if head.left == 0:
-                    _finish(w, rows, running)
-                    running = NONE
-                    woken = True
             clock.seq += 1
             end_seq = clock.seq
+            if running == NONE:
+                end_time = NEVER
+            elif running != before:  # without work, it is the only one to end next, and now
+                w.heads[running].since = now
+                end_time = now + w.heads[running].left
     if clock.status == DONE:
         _close(w, rows, running, end_time)
 
@@ -320,38 +313,43 @@ def _note_loss(w: Any, task: int) -> None:
 @compiled
 def _end(w: Any, rows: Any, task: int, outcome: int) -> None:
     """Write the row of a job that ends, and let the next one of its task be the first."""
-    head, given = w.heads[task], w.inputs[task]
-    row = given.row + head.number
-    rows.start[row] = head.start
-    rows.end[row] = w.clock[0].now
-    rows.preemptions[row] = head.preemptions
-    rows.outcome[row] = outcome
+    _write_row(w, rows, task, w.clock[0].now, outcome)
     following = _following(w, rows, task)
     if following != NONE:
         _become_first(w, task, following)
     else:
-        head.number = NONE
+        w.heads[task].number = NONE
+
+
+@compiled
+def _write_row(w: Any, rows: Any, task: int, end: int, outcome: int) -> None:
+    head = w.heads[task]
+    row = w.inputs[task].row + head.number
+    rows.start[row] = head.start
+    rows.end[row] = end
+    rows.preemptions[row] = head.preemptions
+    rows.outcome[row] = outcome
 
 
 @compiled
 def _close(w: Any, rows: Any, running: int, end_time: int) -> None:
     """Write the rows of the jobs that have not ended by the horizon."""
     clock = w.clock[0]
-    clock.now = clock.horizon
+    clock.now = horizon = clock.horizon
     for task in range(clock.tasks):
         head, given = w.heads[task], w.inputs[task]
         while head.number != NONE:
-            clock.ready = 0
+            end, outcome = NONE, UNFINISHED
             release = given.offset + head.number * given.period
+            if given.kill_after != NONE and release + given.kill_after == horizon:
+                end, outcome = horizon, KILLED
             if running == task and head.since != NONE:
-                if end_time == clock.horizon:
-                    _finish(w, rows, task)
-                    continue
                 _stop(w, task)
-            _note_loss(w, task)
-            if given.kill_after != NONE and release + given.kill_after == clock.horizon:
-                _end(w, rows, task, KILLED)
-                continue
-            row = given.row + head.number
-            _end(w, rows, task, UNFINISHED)
-            rows.end[row] = NONE
+                if end_time == horizon:
+                    end, outcome = horizon, FINISHED
+            else:
+                _note_loss(w, task)
+            _write_row(w, rows, task, end, outcome)
+            head.number = _following(w, rows, task)
+            head.since = head.start = head.last_stop = NONE
+            head.preemptions = 0
