@@ -20,6 +20,8 @@ A guest of its own kind is booted from guest/build/ARCH; `python3 guest/build.py
                        and others of that kind are part of a machine
   --memory MIB         memory of the guest (256)
   --cpus N             processors of the guest (1)
+  --boot-timeout S     seconds after which a guest on a bridge that has sent no packet is frozen, and
+                       is booted again (60)
   --accel kvm|tcg      by default KVM if it boots the guest's kernel here, else emulation
   --console FILE       append the guest's console to a file ('-': print it; by default neither)
   -h, --help           show this and exit
@@ -41,7 +43,7 @@ fail() {
 # ---- what is asked for ----
 
 port=3001 arch=x86_64 kernel='' initrd='' append='' machine='' nic='' memory=256 cpus=1
-accel='' console='' address='' positional=()
+boot_timeout=60 accel='' console='' address='' positional=()
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -50,9 +52,10 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     --user | --port | --arch | --kernel | --initrd | --append | --machine | --nic | --memory | \
-        --cpus | --accel | --console)
+        --cpus | --accel | --console | --boot-timeout)
         [ -n "${2:-}" ] || fail "$1 must be followed by a value; see --help"
         option=${1#--}
+        option=${option//-/_}
         [ "$option" != user ] || option=address
         printf -v "$option" %s "$2"
         shift 2
@@ -73,6 +76,7 @@ whole() { # NAME VALUE LEAST MOST
 whole --port "$port" 1 65535
 whole --memory "$memory" 16 1048576
 whole --cpus "$cpus" 1 256
+whole --boot-timeout "$boot_timeout" 1 86400
 case $accel in '' | kvm | tcg) ;; *) fail "--accel must be kvm or tcg, got '$accel'" ;; esac
 
 if [ -n "$address" ]; then
@@ -108,7 +112,10 @@ need setpriv util-linux
 image=$here/guest/build/$arch
 if [ -z "$kernel" ]; then
     kernel=$image/vmlinuz initrd=${initrd:-$image/initramfs}
-    [ -e "$kernel" ] || fail "there is no image in $image; run: python3 guest/build.py --arch $arch"
+    for file in vmlinuz initramfs; do
+        [ -e "$image/$file" ] ||
+            fail "there is no image in $image; run: python3 guest/build.py --arch $arch"
+    done
     # A guest that panics is of no use: its QEMU ends, and the next one boots.
     append="console=$tty panic=-1 quiet taskloader_port=$port $append"
 fi
@@ -117,10 +124,17 @@ for file in "$kernel" ${initrd:+"$initrd"}; do
         fail "'$file' must be a file that can be read"
     fi
 done
+case $console in
+'' | -) ;;
+*) { : >>"$console"; } 2>/dev/null || fail "--console must be a file that can be written, got '$console'" ;;
+esac
 if [ -n "$bridge" ]; then
     [ "$EUID" = 0 ] || fail "a bridge needs root; run this with sudo, or use --user ADDRESS"
-    [ -n "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ] ||
+    if [ -z "$(ip link show dev "$bridge" type bridge 2>/dev/null)" ]; then
+        ! ip link show dev "$bridge" >/dev/null 2>&1 ||
+            fail "'$bridge' must be a bridge, and is another device; choose another name"
         fail "'$bridge' must be a bridge; make one: ip link add $bridge type bridge"
+    fi
     ! ip link show dev "$tap" >/dev/null 2>&1 || fail "device '$tap' exists already; choose another name"
 fi
 
@@ -130,7 +144,7 @@ fi
 runtime_of() { # UID: the directory of a user in which nobody else can write
     local named=${XDG_RUNTIME_DIR:-} home
     home=$(getent passwd "$1" | cut -d: -f6) || home=/nonexistent
-    if [ -n "$named" ] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
+    if [[ $named = /* ]] && [ "$(stat -Lc %u "$named" 2>/dev/null)" = "$1" ]; then
         printf %s "$named/taskgen_run"
     elif [ -d "/run/user/$1" ]; then
         printf %s "/run/user/$1/taskgen_run"
@@ -140,48 +154,77 @@ runtime_of() { # UID: the directory of a user in which nobody else can write
         printf %s "$home/.cache/taskgen_run"
     fi
 }
+as_user() { # UID COMMAND...: as that user, where directories are that the user could change
+    local user=$1
+    shift
+    if [ "$user" = "$EUID" ]; then "$@"; else setpriv --reuid "$user" --clear-groups -- "$@"; fi
+}
 private() { # DIRECTORY UID: makes it, or fails if others could write to it
-    local as=()
-    [ "$2" = "$EUID" ] || as=(setpriv --reuid "$2" --clear-groups --)
-    (umask 077 && "${as[@]}" mkdir -p "$1" 2>/dev/null) ||
+    (umask 077 && as_user "$2" mkdir -p "$1" 2>/dev/null) ||
         fail "directory '$1' cannot be made; set XDG_RUNTIME_DIR to a directory of user $2"
     if [ -L "$1" ] || [ "$(stat -c '%u %a' "$1")" != "$2 700" ]; then
         fail "'$1' must be a directory of user $2 with mode 700, for nobody else; remove it"
     fi
 }
+prepare() { # PLACE: the directories of one of those whose requests are served
+    private "${runtimes[$1]}" "${users[$1]}"
+    private "${runtimes[$1]}/requests" "${users[$1]}"
+    private "${runtimes[$1]}/instances" "${users[$1]}"
+}
 own=$(runtime_of "$EUID")
-requests=("$own/requests")
-private "$own" "$EUID"
-private "$own/requests" "$EUID"
+users=("$EUID") runtimes=("$own")
 if [ "$EUID" = 0 ] && [ "${SUDO_UID:-0}" != 0 ]; then
     [[ $SUDO_UID =~ ^[0-9]{1,10}$ ]] || fail "SUDO_UID must be the id of a user, got '$SUDO_UID'"
-    theirs=$(runtime_of "$SUDO_UID")
-    requests+=("$theirs/requests")
-    private "$theirs" "$SUDO_UID"
-    private "$theirs/requests" "$SUDO_UID"
+    users+=("$SUDO_UID") runtimes+=("$(runtime_of "$SUDO_UID")")
 fi
+for place in "${!users[@]}"; do
+    prepare "$place"
+done
 
 # ---- whatever happens, nothing is left ----
 
 pid=''
-declare -A addresses=()
+# The address of a guest on a bridge, also of the boot before; and all that the table has of it.
+current=''
+declare -A seen=()
 printf -v mac '52:54:%02x:%02x:%02x:%02x' $((RANDOM % 256)) $((RANDOM % 256)) \
     $((RANDOM % 256)) $((RANDOM % 256))
-work=$own/$label.$$.$RANDOM
+name=$label.$$.$RANDOM
+work=$own/$name
 monitor=$work/monitor
 [ ${#monitor} -lt 108 ] ||
     fail "the path of a socket must be shorter than 108 bytes, got '$monitor'; set XDG_RUNTIME_DIR"
 
-learn_addresses() { # what the neighbour table says of the MAC address of the instance
+learn_address() { # what the neighbour table says of the MAC address of the guest
     local table found said
-    table=$(ip neigh show dev "$bridge")
+    local -A entries=()
+    table=$(ip -4 neigh show dev "$bridge")
     while read -r found said; do
         if [[ " $said " = *" lladdr $mac "* ]]; then
-            addresses[$found]=known
-        elif [[ " $said " = *" lladdr "* ]]; then
-            unset "addresses[$found]" # another machine has it now
+            entries[$found]=1
+            # An address that it has lost may stay in the table; the new one is added to it.
+            [ -n "${seen[$found]:-}" ] || current=$found
+        elif [[ " $said " = *" lladdr "* ]] && [ "$found" = "$current" ]; then
+            current='' # another machine has it now
         fi
     done <<<"$table"
+    seen=()
+    for found in "${!entries[@]}"; do
+        seen[$found]=1
+    done
+}
+
+tell_host() { # tells runners which host is this instance's, and when it was booted: by a file
+    local place file old
+    for place in "${!users[@]}"; do
+        file=${runtimes[place]}/instances/${address:-$current}@$port@$booted@$name
+        # What cannot be made now, perhaps as the user has logged out, is tried again.
+        [ -z "${address:-$current}" ] || [ -e "$file" ] ||
+            as_user "${users[place]}" touch "$file" 2>/dev/null || true
+        for old in "${runtimes[place]}/instances/"*"@$name"; do
+            [ "$old" = "$file" ] || [ ! -e "$old" ] || as_user "${users[place]}" rm -f "$old"
+        done
+    done
 }
 
 end_instance() { # kills the instance, and what the network remembers of it
@@ -192,11 +235,11 @@ end_instance() { # kills the instance, and what the network remembers of it
         wait "$job" 2>/dev/null || true
     done
     pid=''
-    [ -z "$bridge" ] || learn_addresses 2>/dev/null || true
-    for known in "${!addresses[@]}"; do
+    [ -z "$bridge" ] || learn_address 2>/dev/null || true
+    for known in "${!seen[@]}"; do
         ip neigh del "$known" dev "$bridge" 2>/dev/null || true
     done
-    addresses=()
+    seen=()
 }
 finish() {
     trap '' INT TERM HUP
@@ -212,11 +255,16 @@ exec {lifeline}> >(
     exec setsid sh -c '
         trap "" INT TERM HUP
         cat
-        rm -rf "$1"
-        [ -n "$2" ] || exit 0
-        for known in $(ip neigh show dev "$2" | grep -F " $3 " | cut -d " " -f 1); do
-            ip neigh del "$known" dev "$2"
-        done 2>/dev/null' cleaner "$work" "$bridge" "$mac"
+        work=$1 name=$2 bridge=$3 mac=$4
+        shift 4
+        rm -rf "$work"
+        for runtime; do
+            rm -f "$runtime/instances/"*"@$name"
+        done
+        [ -n "$bridge" ] || exit 0
+        for known in $(ip neigh show dev "$bridge" | grep -F " $mac " | cut -d " " -f 1); do
+            ip neigh del "$known" dev "$bridge"
+        done 2>/dev/null' cleaner "$work" "$name" "$bridge" "$mac" "${runtimes[@]}"
 )
 cleaner=$!
 trap finish EXIT
@@ -234,7 +282,7 @@ now() { # hundredths of a second since this machine was booted
 }
 
 # A trap that exits in the middle of `read -t` makes bash 5.2 crash; a signal may end the sleep.
-pause() { sleep 0.1 || true; }
+pause() { { sleep 0.1 || true; } 2>/dev/null; }
 
 start() { # COMMAND...
     : >"$work/errors" # there even if the process is killed before it is QEMU
@@ -252,8 +300,8 @@ status_of_ended() {
     return "$status"
 }
 
+may_have_kvm() { [ "$arch" = "$(uname -m)" ] && [ -w /dev/kvm ] && [ -r "$image/vmlinuz" ]; }
 kvm_works() { # whether KVM boots a Linux kernel until it panics for want of a file system
-    [ "$arch" = "$(uname -m)" ] && [ -w /dev/kvm ] && [ -r "$image/vmlinuz" ] || return 1
     local deadline=$(($(now) + 1000))
     start "$emulator" -accel kvm -machine "$machine" -m 256 -nodefaults -no-user-config \
         -display none -no-reboot -kernel "$image/vmlinuz" -append 'panic=-1 quiet'
@@ -267,11 +315,12 @@ kvm_works() { # whether KVM boots a Linux kernel until it panics for want of a f
     status_of_ended
 }
 if [ -z "$accel" ]; then
-    accel=kvm
-    if ! kvm_works; then
-        accel=tcg
-        say "$label: KVM does not work here, the guest is emulated"
+    accel=tcg
+    if may_have_kvm; then
+        say "$label: tries whether KVM works, for 10 s at most; --accel tcg or kvm skips that"
+        ! kvm_works || accel=kvm
     fi
+    [ "$accel" = kvm ] || say "$label: the guest is emulated, without KVM"
 fi
 
 if [ -n "$address" ]; then
@@ -299,9 +348,12 @@ case $console in
 esac
 
 boot() {
+    local place
     # A runtime directory is removed when its user logs out, and made again with the next login.
-    private "$own" "$EUID"
-    private "$own/requests" "$EUID"
+    prepare 0
+    for place in "${!users[@]}"; do
+        (prepare "$place") 2>/dev/null || true
+    done
     mkdir -p "$work"
     start "${command[@]}"
     booted=$(now)
@@ -316,17 +368,18 @@ boot() {
 }
 
 is_mine() { # HOST PORT
-    if [ -n "$address" ]; then
-        [ "$1" = "$address" ] && [ "$2" = "$port" ]
-    else
-        [ -n "$1" ] && [ -n "${addresses[$1]:-}" ]
-    fi
+    [ -n "$1" ] && [ "$1" = "${address:-$current}" ] && [ "$2" = "$port" ]
 }
 
 serve_requests() { # takes those for this instance; whether one asks for the present boot
-    local directory request host asked since kill=1
-    for directory in "${requests[@]}"; do
+    local directory request host asked since looked='' kill=1
+    for directory in "${runtimes[@]/%//requests}"; do
         for request in "$directory"/*@*@*; do
+            [ -e "$request" ] || continue
+            if [ -n "$bridge" ] && [ -z "$looked" ]; then
+                learn_address # it may have moved a moment ago
+                looked=1
+            fi
             IFS=@ read -r host asked _ <<<"${request##*/}"
             is_mine "$host" "$asked" || continue
             if [ -L "$directory" ] || [ -L "$request" ] || [ ! -f "$request" ]; then
@@ -334,21 +387,34 @@ serve_requests() { # takes those for this instance; whether one asks for the pre
             fi
             { read -r since <"$request"; } 2>/dev/null || continue
             [[ $since =~ ^[0-9]{1,15}$ ]] || since=0
-            # One that was made before the last boot has been served by it.
-            ((10#$since < booted)) || kill=0
+            # One that was made before the last boot has been served by it; one of the future is left
+            # of the time before this machine was booted.
+            ((10#$since < booted || 10#$since > $(now))) || kill=0
             rm -f "$request"
         done
     done
     return "$kill"
 }
 
+is_mute() { # whether the guest on a bridge has not sent a packet, and had the time to
+    local packets
+    [ -n "$bridge" ] && (($(now) - booted > 100 * boot_timeout)) || return 1
+    { read -r packets <"/sys/class/net/$tap/statistics/rx_packets"; } 2>/dev/null || return 1
+    ((packets == 0))
+}
+
 quick_ends=0 ticks=0
 boot
 while :; do
     pause
-    [ -z "$bridge" ] || ((ticks++ % 10)) || learn_addresses
+    [ -z "$bridge" ] || ((ticks++ % 10)) || learn_address
+    tell_host
     if serve_requests; then
         say "$label: a runner has asked for its end"
+        end_instance
+        boot
+    elif is_mute; then
+        say "$label: its guest has sent nothing for $boot_timeout s"
         end_instance
         boot
     elif ! runs; then
@@ -360,10 +426,13 @@ while :; do
             quick_ends=0
         fi
         reason=$(sed -n "s/^$emulator: //p" "$work/errors" 2>/dev/null | tail -n 1) || reason=
+        [ -n "$reason" ] || reason=$(tail -n 1 "$work/errors" 2>/dev/null) || reason=
+        [ -n "$reason" ] || ((status != 0)) ||
+            reason='its guest has switched itself off; --console - shows why'
         [[ $reason != *'host forwarding'* ]] ||
             reason+="; $address must be an address of this machine, and its port $port free"
         ((quick_ends < 3)) ||
-            fail "$label: QEMU has ended 3 times at once with $status: ${reason:-without a reason}"
+            fail "$label: QEMU has ended 3 times at once with $status: ${reason:-without a word}"
         say "$label: QEMU has ended with $status${reason:+: $reason}"
         end_instance
         boot

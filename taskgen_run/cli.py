@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         say(f"taskgen_run {__version__}")
         return 0
     parser = get_args_parser()
-    args = parser.parse_args(list(arguments))
+    args = parser.parse_intermixed_args(list(arguments))
     if args.experimental_rerun:
         raise ConfigurationError("--experimental-rerun is not supported; use rerun=true")
     if args.config_path:

@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -39,6 +39,9 @@ CHUNK_VARIANTS = 1024
 
 Call = tuple[str, tuple[Any, ...]]
 """A method of a monitor and its arguments, in which a number stands for a task set."""
+
+Learned = tuple[int | None, Mapping[str, bool | None]]
+"""What is known of a task set after it ran: its horizon and its verdicts."""
 
 
 @dataclass
@@ -80,8 +83,8 @@ class Computing:
                     chunk = list(islice(variants, size))
                 tasksets, future = waiting.popleft()
                 with self.alone.interrupts.allowed():
-                    calls, horizons, seconds = future.result()
-                self._tell(tasksets, calls, horizons)
+                    calls, learned, seconds = future.result()
+                self._tell(tasksets, calls, learned)
                 each = seconds / len(tasksets)
                 size = max(1, min(CHUNK_VARIANTS, int(CHUNK_SECONDS / max(each, 1e-9))))
         except BrokenProcessPool as error:
@@ -92,11 +95,9 @@ class Computing:
         finally:
             pool.shutdown(wait=True, kill_workers=True)
 
-    def _tell(
-        self, tasksets: Sequence[TaskSet], calls: list[Call], horizons: list[int | None]
-    ) -> None:
-        for taskset, horizon_ns in zip(tasksets, horizons, strict=True):
-            taskset.horizon_ns = horizon_ns
+    def _tell(self, tasksets: Sequence[TaskSet], calls: list[Call], learned: list[Learned]) -> None:
+        for taskset, (horizon_ns, verdicts) in zip(tasksets, learned, strict=True):
+            taskset.horizon_ns, taskset.verdicts = horizon_ns, verdicts
         for method, arguments in calls:
             if method == "log":
                 logging.getLogger(arguments[0]).log(*arguments[1:])
@@ -155,8 +156,8 @@ def _begin(parent: int) -> None:
 
 def _compute(
     distributor: Distributor, tasksets: list[TaskSet]
-) -> tuple[list[Call], list[int | None], float]:
-    """In another process: the calls of the monitor, the horizons, and the seconds it took."""
+) -> tuple[list[Call], list[Learned], float]:
+    """In another process: the calls of the monitor, what is learned, and the seconds it took."""
     recorder = _Recorder(tasksets)
     root = logging.getLogger()
     root.setLevel(logging.INFO)
@@ -166,7 +167,8 @@ def _compute(
         replace(distributor, monitor=recorder).run(tasksets)
     finally:
         root.removeHandler(recorder)
-    return recorder.calls, [t.horizon_ns for t in tasksets], time.perf_counter() - begin
+    learned = [(taskset.horizon_ns, taskset.verdicts) for taskset in tasksets]
+    return recorder.calls, learned, time.perf_counter() - begin
 
 
 def usable_cores() -> int:

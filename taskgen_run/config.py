@@ -51,6 +51,7 @@ class ExperimentConfig:
     port: int = 3001
     seed: int = 0
     max_variants: int | None = None
+    analysis: list[Any] = field(default_factory=list)
     workers: int | None = None
     attempts: int = 3
     restarts: int = 3

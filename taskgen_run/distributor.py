@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from taskgen_run.analysis.verdicts import Analysis
 from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import TaskgenError
 from taskgen_run.hosts import TargetRange
@@ -32,7 +33,7 @@ class Distributor:
 
     Variant *n* runs on host *n* mod count, so results do not depend on timing. `connect` makes a
     session for a host, `params` go to its `start`; `declared` are the attributes of tasks that
-    sessions of this kind add.
+    sessions of this kind add; `analysis` gives each variant its verdicts before it runs.
     """
 
     connect: Callable[[str], AbstractSession]
@@ -41,6 +42,7 @@ class Distributor:
     interrupts: Interrupts
     params: Sequence[Any] = ()
     declared: Mapping[str, Attribute] = field(default_factory=dict)
+    analysis: Analysis | None = None
 
     def __post_init__(self) -> None:
         self._session: AbstractSession | None = None
@@ -86,6 +88,7 @@ class Distributor:
             attempt=ATTEMPT,
             params=self.params,
             declared=self.declared,
+            analysis=self.analysis,
             waiting=self.interrupts.allowed,
         )
         while True:
@@ -122,6 +125,9 @@ class Distributor:
             self.monitor.on_start(taskset, self._host_of(taskset), ATTEMPT)
         try:
             with self.interrupts.allowed():
+                if self.analysis is not None:
+                    for taskset in valid:
+                        taskset.verdicts = self.analysis(taskset)
                 jobs = session.run_batch(valid)
                 segments = session.segments() if isinstance(session, TracingSession) else None
         except Interrupted:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from taskgen_run.analysis.verdicts import Analysis
 from taskgen_run.errors import BugError, TargetError, TaskgenError, one_line, place_of
 from taskgen_run.job import Job, JobBatch, Outcome
 from taskgen_run.session import AbstractSession, TracingSession
@@ -30,13 +31,14 @@ def drive(
     attempt: int = 0,
     params: Sequence[Any] = (),
     declared: Mapping[str, Attribute] | None = None,
+    analysis: Analysis | None = None,
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Step]:
     """Run one concrete task set to its end, yielding what is new after each step.
 
-    What an earlier attempt has left in it is forgotten. The last step has the jobs that are still
-    open, as unfinished. A context of `waiting` is entered around every call of the session. Raises
-    what the session raises.
+    What an earlier attempt has left in it is forgotten, apart from the verdicts of `analysis`. The
+    last step has the jobs that are still open, as unfinished. A context of `waiting` is entered
+    around every call of the session. Raises what the session raises.
     """
     taskset.check(declared)
     taskset.horizon_ns = None
@@ -44,6 +46,9 @@ def drive(
         task.jobs = []
     still_open: dict[tuple[int, int], Job] = {}
     ended: set[tuple[int, int]] = set()
+    if analysis is not None and not taskset.verdicts:
+        with waiting():
+            taskset.verdicts = analysis(taskset)
     with waiting(), _no_exit():
         session.start(taskset, *params)
     running = True

@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from taskgen_run import __version__
+from taskgen_run.analysis.verdicts import Analysis, check_names
 from taskgen_run.config import (
     ExperimentConfig,
     check_settings,
@@ -62,10 +63,11 @@ class Experiment:
 
     ``Experiment(TaskSet([Task(period=5, executiontime=1)]), SimSoSession).run()`` runs one.
     `options` are the keyword arguments of the session; `admission` is the admission-control
-    goal, empty for none; `workers` processes simulate, by default one for each core; `bounds` are
-    the fields of `known_hosts.Bounds`; `monitors` are called without arguments to make those of a
-    run. `labels` name the experiment's choices in the tables of a sweep. `composed` is Hydra's
-    composition and `config` the same resolved, if it was built from them.
+    goal, empty for none; `analysis` names the schedulability tests whose verdicts on each variant
+    are kept (`analysis.verdicts.TESTS`); `workers` processes simulate, by default one for each
+    core; `bounds` are the fields of `known_hosts.Bounds`; `monitors` are called without arguments
+    to make those of a run. `labels` name the experiment's choices in the tables of a sweep.
+    `composed` is Hydra's composition and `config` the same resolved, if it was built from them.
 
     Raises ConfigurationError for everything that can be known before it runs.
     """
@@ -80,6 +82,7 @@ class Experiment:
     workers: int | None = None
     bounds: Mapping[str, Any] = field(default_factory=dict)
     admission: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Sequence[str] = ()
     monitors: Sequence[Callable[[], AbstractMonitor]] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
@@ -88,6 +91,7 @@ class Experiment:
     def __post_init__(self) -> None:
         settings = {name: getattr(self, name) for name in ("seed", "port", *OPTIONAL)}
         check_settings({**settings, **self.bounds})
+        check_names(self.analysis)
         self.hosts = TargetRange(self.targets)
         self.taskset = copy.copy(self.taskset)  # its seed is this experiment's alone
         self.taskset.seed = self.seed
@@ -105,6 +109,15 @@ class Experiment:
             )
         first.check(self.session.task_attributes)
         self._blaming_session("check", lambda: self.session.check(first, **self.options))
+        self.tests = self._tests()
+
+    def _tests(self) -> Analysis | None:
+        if not self.analysis:
+            return None
+        scheduling = self._blaming_session(
+            "scheduling", lambda: self.session.scheduling(**self.options)
+        )
+        return Analysis(tuple(self.analysis), scheduling)
 
     def _blaming_session(self, what: str, call: Callable[[], Any]) -> Any:
         try:
@@ -134,6 +147,7 @@ class Experiment:
             workers=root.workers,
             bounds={name: getattr(root, name) for name in BOUNDS},
             admission=root.admission,
+            analysis=root.analysis,
             monitors=list(_build_monitors(root.monitor)),
             labels={**choices, **_settings(root), **_overridden(config)},
             config=vars(root),
@@ -204,7 +218,11 @@ class Experiment:
                 version=__version__,
             )
             writer = ResultWriter.open(
-                path, facts, rerun=rerun, declared=self.session.task_attributes
+                path,
+                facts,
+                rerun=rerun,
+                declared=self.session.task_attributes,
+                tests=self.analysis,
             )
             stack.callback(writer.close)
             if self.composed is not None:
@@ -244,6 +262,7 @@ class Experiment:
             "interrupts": interrupts,
             "params": [self.admission] if self.admission else [],
             "declared": self.session.task_attributes,
+            "analysis": self.tests,
         }
         if self.session.computes:
             workers = (self.workers or usable_cores()) if self.session.parallel else 1
@@ -264,6 +283,7 @@ class Experiment:
             "session": {"_target_": plain(self.session), **self.options},
             "taskset": {"_target_": plain(type(self.taskset)), "tasks": list(self.taskset)},
             "admission": self.admission,
+            "analysis": self.analysis,
             "targets": self.targets,
             "port": self.port,
             "seed": self.seed,

@@ -21,6 +21,9 @@ IGNORED = (
 )
 """Keys of a configuration that do not decide what a variant's results are."""
 
+ADDED = ("analysis",)
+"""Keys that decide what a variant's results are only where they have a value."""
+
 
 def fingerprint(config: Mapping[str, Any], files: Iterable[Path]) -> str:
     """64 hexadecimal digits: SHA-256 of the configuration as sorted JSON and of the files.
@@ -29,7 +32,11 @@ def fingerprint(config: Mapping[str, Any], files: Iterable[Path]) -> str:
 
     Raises ConfigurationError if a file cannot be read or a value has no lasting form.
     """
-    decisive = {key: value for key, value in config.items() if key not in IGNORED}
+    decisive = {
+        key: value
+        for key, value in config.items()
+        if key not in IGNORED and (value or key not in ADDED)
+    }
     if "taskset" in decisive:
         decisive["taskset"] = _pairs(decisive["taskset"])
     digest = hashlib.sha256(json.dumps(plain(decisive), sort_keys=True).encode())

@@ -74,7 +74,7 @@ class ProgressMonitor(AbstractMonitor):
             self._bar.start()
 
     def on_jobs(self, jobs: JobBatch) -> None:
-        self._jobs += len(jobs)
+        self._jobs += len(jobs) - jobs.record_batch.column("outcome").null_count  # have ended
         self._show()
 
     def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:

@@ -17,7 +17,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
@@ -226,11 +226,14 @@ class _PingSocket:
         return sources
 
 
-def connectable(hosts: Iterable[str], port: int, timeout: float) -> Generator[str, None, None]:
+def connectable(
+    hosts: Iterable[str], port: int, timeout: float, untried: Collection[str] = ()
+) -> Generator[str, None, None]:
     """Yield those of `hosts` that take a TCP connection on `port` within `timeout` s.
 
-    In the order in which they do; the connections are closed at once. Raises ConfigurationError
-    for a host that is no address, InfrastructureError if not one connection can be tried.
+    In the order in which they do; the connections are closed at once. Those `untried` are yielded
+    without one. Raises ConfigurationError for a host that is no address, InfrastructureError if
+    not one connection can be tried.
     """
     pending: dict[socket.socket, tuple[str, float]] = {}  # with deadlines, in their order
     stream = iter(hosts)
@@ -239,6 +242,10 @@ def connectable(hosts: Iterable[str], port: int, timeout: float) -> Generator[st
         try:
             while host is not None or pending:
                 while host is not None and len(pending) < CONNECTIONS:
+                    if host in untried:
+                        yield host
+                        host = next(stream, None)
+                        continue
                     try:
                         trial = _connecting(host, port)
                     except BlockingIOError as error:

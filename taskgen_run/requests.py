@@ -2,19 +2,23 @@
 
 A request is a file in a directory that nobody but its user can write to; its name has host and
 port, its content is an instant. Who serves it takes the file away, and kills the instance unless
-that was booted after the instant: then the request is about one that is gone already.
+that was booted after the instant: then the request is about one that is gone already. Beside it is
+a directory in which those who serve have a file for each host. Its name has host, port, the instant
+of the boot, and their own name, in which the last part but one is the number of their process.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
 import time
 from pathlib import Path
 from uuid import uuid4
 
 from taskgen_run.errors import InfrastructureError, one_line
+from taskgen_run.threads import let_go
 
 SERVED_WITHIN = 5.0
 """Seconds in which a request is taken, if anybody serves the host."""
@@ -31,7 +35,8 @@ def now() -> int:
 def ask_for_kill(host: str, port: int, since: int) -> None:
     """Have the instance of `host` killed and booted again, if it was booted before `since`.
 
-    Raises InfrastructureError if nobody serves the request, or if it cannot be made.
+    Raises InfrastructureError if nobody serves the request, if it cannot be made, and if the
+    calling thread is let go.
     """
     directory = requests_directory()
     request = directory / f"{host}@{port}@{uuid4().hex}"
@@ -46,22 +51,47 @@ def ask_for_kill(host: str, port: int, since: int) -> None:
         ) from error
     deadline = time.monotonic() + SERVED_WITHIN
     while request.exists():
-        if time.monotonic() > deadline:
-            _take_back(request)
+        if let_go(_POLL):
+            _take_back(request, "the run has ended")
             break
-        time.sleep(_POLL)
+        if time.monotonic() > deadline:
+            _take_back(
+                request,
+                f"nobody has served it within {SERVED_WITHIN:g} s; start the instance with "
+                "scripts/qemu-up.sh, as this user or with sudo",
+            )
+            break
 
 
-def _take_back(request: Path) -> None:
+def _take_back(request: Path, why: str) -> None:
     host, port, _ = request.name.split("@")
     try:
         request.unlink()
     except FileNotFoundError:
         return  # it was served just now
     raise InfrastructureError(
-        f"nobody has served the request to kill the QEMU instance of {host}, port {port}, within "
-        f"{SERVED_WITHIN:g} s; start it with scripts/qemu-up.sh, as this user or with sudo"
+        f"the request to kill the QEMU instance of {host}, port {port}, was taken back: {why}"
     )
+
+
+def served_hosts(port: int) -> dict[str, int]:
+    """The hosts whose instances are killed when a request asks for it, and when those were booted.
+
+    Raises InfrastructureError as `requests_directory` does.
+    """
+    directory = _private_directory("instances")
+    try:
+        names = [file.name for file in directory.iterdir()]
+    except OSError as error:
+        raise InfrastructureError(f"'{directory}' cannot be read: {one_line(error)}") from error
+    served: dict[str, int] = {}
+    for name in names:
+        host, _, rest = name.partition("@")
+        match = re.fullmatch(rf"{port}@(\d+)@.+\.(\d+)\.\d+", rest)
+        # What a script was killed too hard to take away is not looked at.
+        if match and int(match[1]) <= now() and Path("/proc", match[2]).exists():
+            served[host] = max(int(match[1]), served.get(host, 0))
+    return served
 
 
 def requests_directory() -> Path:
@@ -69,8 +99,12 @@ def requests_directory() -> Path:
 
     Raises InfrastructureError if others could write to it.
     """
+    return _private_directory("requests")
+
+
+def _private_directory(name: str) -> Path:
     runtime = _runtime_directory()
-    for directory in (runtime, runtime / "requests"):
+    for directory in (runtime, runtime / name):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = directory.lstat()
@@ -85,14 +119,14 @@ def requests_directory() -> Path:
                 f"'{directory}' must be a directory of this user with mode 700, for nobody else; "
                 "remove it"
             )
-    return runtime / "requests"
+    return runtime / name
 
 
 def _runtime_directory() -> Path:
     """The same rule as `runtime_of` in scripts/qemu-up.sh, which sudo may have started."""
     user = os.geteuid()
     named = os.environ.get("XDG_RUNTIME_DIR")
-    if named and _belongs_to(user, Path(named)):
+    if named and Path(named).is_absolute() and _belongs_to(user, Path(named)):
         return Path(named, "taskgen_run")
     if Path(f"/run/user/{user}").is_dir():
         return Path(f"/run/user/{user}/taskgen_run")

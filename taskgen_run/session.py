@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from taskgen_run.analysis.scheduling import DESCRIBED, Scheduling
 from taskgen_run.task import Attribute
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class AbstractSession(ABC):
         its attributes may have; they are part of the fingerprint. Raises ConfigurationError.
         """
         return ()
+
+    @classmethod
+    def scheduling(cls, **options: Any) -> Scheduling | None:
+        """How task sets are scheduled with the checked options, for schedulability tests.
+
+        None if no test can tell, as there are costs or policies that they do not know. By default
+        it is not said, and they analyse the descriptions of the tasks.
+        """
+        return DESCRIBED
 
     @abstractmethod
     def __init__(self, host: str, port: int) -> None:

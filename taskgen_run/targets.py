@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from taskgen_run.analysis.verdicts import Analysis
 from taskgen_run.driving import blame, close, drive
 from taskgen_run.errors import (
     InfrastructureError,
@@ -33,6 +34,7 @@ from taskgen_run.reports import Reports
 from taskgen_run.session import AbstractSession
 from taskgen_run.task import Attribute
 from taskgen_run.taskset import TaskSet
+from taskgen_run.threads import Threads
 from taskgen_run.work import Try, Work
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Targets:
     bounds: Bounds = field(default_factory=Bounds)
     params: Sequence[Any] = ()
     declared: Mapping[str, Attribute] = field(default_factory=dict)
+    analysis: Analysis | None = None
 
     def run(self, variants: Iterator[TaskSet]) -> None:
         """Process every variant. Raises Interrupted, TargetError when no host is left, and what
@@ -90,15 +93,15 @@ class Targets:
         self._mutex = threading.Lock()
         self._hosts: dict[str, KnownHost] = {}
         self._sessions = 0
-        self._session_ended = threading.Condition(self._mutex)
+        self._changed = threading.Condition(self._mutex)  # notified of sessions
         self._alive_at = time.monotonic()
         self._asked = 0
         self._has_looked = False
         self._named: set[str] = set()
         self._last_problem = ""
         self._running: dict[int, tuple[Try, str]] = {}
-        self._threads: set[threading.Thread] = set()
-        self._spawn(self._probe, "probing")
+        self._threads = Threads(lambda error: self._tell(partial(_raise, error)))
+        self._threads.spawn(self._probe, "probing")
         try:
             self._watch()
         except Interrupted:
@@ -122,7 +125,7 @@ class Targets:
                     report()
             elif not self._work.closed:
                 self._check_hosts()
-            elif not (self._threads or self._reports):
+            elif self._threads.are_done and not self._reports:
                 return
 
     def _check_hosts(self) -> None:
@@ -130,14 +133,16 @@ class Targets:
         with self._mutex:
             aside = sum(host.aside for host in self._hosts.values())
             awaited = any(host.is_awaited for host in self._hosts.values())
+            awaited |= self._threads.wait_for_machines
             waited = time.monotonic() - self._alive_at
         # Somebody is there, takes connections and may be booting, or was there until just now.
         if self._work.hosts or awaited or self._reports:
             return
         if aside == self.targets.count:
             raise TargetError(
-                f"targets: all {aside} hosts of {self.targets} were put aside after "
-                f"{self.bounds.restarts} restarts each; look at them, the same command continues"
+                f"targets: all {aside} hosts of {self.targets} were put aside, as each has failed "
+                f"more than {self.bounds.restarts} times (restarts); look at them, the same "
+                "command continues"
             )
         if waited > self.bounds.available_timeout:
             advice = f"{self._last_problem}; see to it" if self._last_problem else "start one"
@@ -158,28 +163,8 @@ class Targets:
         self._stop.set()
         self._work.close()
         with self._mutex:
-            self._session_ended.notify_all()
-            threads = list(self._threads)
-        deadline = time.monotonic() + STOP_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                log.warning("%s did not end within %g s", thread.name, STOP_SECONDS)
-
-    def _spawn(self, call: Callable[..., None], name: str, *args: Any) -> None:
-        def body() -> None:
-            try:
-                call(*args)
-            except Exception as error:
-                self._tell(partial(_raise, error))
-            finally:
-                with self._mutex:
-                    self._threads.discard(thread)
-
-        thread = threading.Thread(target=body, name=name, daemon=True)
-        with self._mutex:
-            self._threads.add(thread)
-            thread.start()
+            self._changed.notify_all()
+        self._threads.end(STOP_SECONDS)
 
     def _tell(self, report: Report, jobs: int = 0) -> None:
         """Queue a report, waiting while there are too many; dropped once the run is ending."""
@@ -198,15 +183,20 @@ class Targets:
             for host in self.session.available(
                 self._candidates(), self.port, self.bounds.probe_timeout
             ):
-                self._wait_for_slot()
-                first = self._work.take(host, 0)
-                if first is not None:
+                if self._may_begin(host):
                     found = True
-                    self._begin(host, first)
+                    self._begin(host)
                 elif not self._work.waits:
                     break
-            self._has_looked = True
             dead = self._asked and not found
+            if dead and not self._has_looked:
+                seconds = self.bounds.available_timeout
+                log.info(
+                    "no host of %s is available yet; waits for one, %g s at most",
+                    self.targets,
+                    seconds,
+                )
+            self._has_looked = True
             delay = min(2 * delay, self._longest_delay) if dead else FIRST_DELAY
             self._work.closes_within(delay)
 
@@ -229,38 +219,43 @@ class Targets:
             self._asked += 1
             yield host
 
-    def _wait_for_slot(self) -> None:
-        """Wait until there may be one more session."""
-        with self._session_ended:
-            while self._sessions >= self.bounds.max_sessions and not self._stop.is_set():
-                self._session_ended.wait(TICK)
+    def _may_begin(self, host: str) -> bool:
+        """Wait until there may be one more session; False if there is no work for it."""
+        # The lock is not held while a variant is asked for: that may take long.
+        while self._work.has_for(host, 1):
+            # Those that are slow to connect may be frozen: the others do not wait for them.
+            quick = self._threads.connecting(self.bounds.probe_timeout)
+            room = self._sessions < self.bounds.max_sessions
+            if room and self._work.has_for(host, quick + 1):
+                return True
+            with self._changed:
+                self._changed.wait(TICK)
+        return False
 
-    def _begin(self, host: str, first: Try) -> None:
+    def _begin(self, host: str) -> None:
         with self._mutex:
             self._hosts.setdefault(host, KnownHost()).busy = True
             self._sessions += 1
-        self._spawn(self._serve, f"the session on {host}", host, first)
+        self._threads.spawn(self._serve, f"the session on {host}", host, connects=True)
 
     # ---- one host ----
 
-    def _serve(self, host: str, first: Try) -> None:
-        """Drive the session on a host, beginning with an attempt that was taken for it."""
+    def _serve(self, host: str) -> None:
+        """Have a session on a host, and drive it as long as there is work."""
         known = self._hosts[host]
         lock = HostLock(host, self.port)
         try:
-            session = self._connected(host, lock, known, first)
+            session = self._connected(host, lock, known)
             if session is not None:
-                self._drive(session, host, known, first)
+                self._drive(session, host, known)
         finally:
             lock.release()
-            with self._session_ended:
+            with self._changed:
                 known.busy = False
                 self._sessions -= 1
-                self._session_ended.notify_all()
+                self._changed.notify_all()
 
-    def _connected(
-        self, host: str, lock: HostLock, known: KnownHost, first: Try
-    ) -> AbstractSession | None:
+    def _connected(self, host: str, lock: HostLock, known: KnownHost) -> AbstractSession | None:
         """A session on the host; None if it cannot be had now, which uses up no attempt."""
         try:
             if not lock.acquire():
@@ -268,17 +263,21 @@ class Targets:
             return self.connect(host)
         except Exception as error:
             problem = blame(error, "connecting")
-            if not isinstance(problem, TargetError):
-                self._fail(first, host, problem)
-                return None
-            self._work.again(first)
             if isinstance(problem, SilentError):
                 self._alive_at = time.monotonic()  # from now on its next instance boots
+            if isinstance(problem, SilentError | InfrastructureError):
                 self._restart_later(host, known, problem)
-            else:
+            elif isinstance(problem, TargetError):
                 known.has_refused = True
                 self._tell_unusable(host, one_line(problem))
                 self._rest(known)
+            else:
+                self._rest(known)
+                item = self._work.take(host, 0)
+                if item is None:
+                    log.warning("%s: %s", host, one_line(problem))
+                else:
+                    self._fail(item, host, problem)
             return None
 
     def _tell_unusable(self, host: str, why: str) -> None:
@@ -296,12 +295,15 @@ class Targets:
         delay = min(FIRST_DELAY * 2**known.failures_in_a_row, self._longest_delay)
         known.not_before = time.monotonic() + delay
 
-    def _drive(self, session: AbstractSession, host: str, known: KnownHost, first: Try) -> None:
-        item: Try | None = first
+    def _drive(self, session: AbstractSession, host: str, known: KnownHost) -> None:
         self._work.join(host)
         known.has_refused = False
         self._last_problem = ""
         try:
+            item = self._work.take(host, IDLE_SECONDS)
+            self._threads.connected()
+            with self._changed:
+                self._changed.notify_all()
             while item is not None:
                 problem = self._attempt(session, host, item)
                 if problem is None:
@@ -319,8 +321,9 @@ class Targets:
         known.restarts += 1
         self._rest(known)
         known.aside = known.restarts > self.bounds.restarts
-        what = "put aside" if known.aside else "restarted"
-        log.warning("%s is %s (%d times failed): %s", host, what, known.restarts, one_line(problem))
+        what = "is put aside" if known.aside else "is used again when it is available"
+        times = f"{known.restarts} time{'s' if known.restarts > 1 else ''}"
+        log.warning("%s has failed %s and %s: %s", host, times, what, one_line(problem))
         self._tell(partial(self.monitor.on_host_fail, host, problem, put_aside=known.aside))
 
     def _attempt(self, session: AbstractSession, host: str, item: Try) -> TaskgenError | None:
@@ -334,6 +337,7 @@ class Targets:
             attempt=attempt,
             params=self.params,
             declared=self.declared,
+            analysis=self.analysis,
         )
         try:
             for jobs, segments in steps:

@@ -29,6 +29,7 @@ class TaskSet:
     A *concrete* task set has single-valued attributes only: `variants()` yields those. Their
     `variant` is their number, from 0. `seed` decides random values. `horizon_ns` is the instant,
     on its session's clock, up to which a concrete task set was observed; None while unknown.
+    `verdicts` is what schedulability tests say of a concrete task set, as far as they were made.
     """
 
     def __init__(self, tasks: Iterable[Task | Block] = (), name: str = "") -> None:
@@ -36,6 +37,7 @@ class TaskSet:
         self.seed = 0
         self.variant = 0
         self.horizon_ns: int | None = None
+        self.verdicts: Mapping[str, bool | None] = {}
         self._tasks = [task if isinstance(task, Task) else Task(task) for task in tasks]
 
     @classmethod

@@ -17,7 +17,7 @@ AHEAD_SECONDS = 0.001
 """… and for how long."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Try:
     """One attempt at a variant, which has failed on the hosts `failed_on`."""
 
@@ -42,6 +42,7 @@ class Work:
         self._undone: set[int] = set()  # numbers of the variants that were taken from the stream
         self._is_exhausted = False
         self._changed = threading.Condition()
+        self._reading = threading.Lock()  # held while a variant is made, which may take long
         self._closed = False
         self.error: Exception | None = None
 
@@ -81,54 +82,73 @@ class Work:
 
     def _take_failed(self, host: str) -> Try | None:
         with self._changed:
-            position = self._find_failed(host)
-            return None if position is None else self._failed.pop(position)
-
-    def _find_failed(self, host: str) -> int | None:
-        for position, item in enumerate(self._failed):
-            if host not in item.failed_on or self._hosts <= item.failed_on:
-                return position
+            for item in self._failed_for(host):
+                self._failed.remove(item)
+                return item
         return None
+
+    def _failed_for(self, host: str) -> list[Try]:
+        return [
+            item
+            for item in self._failed
+            if host not in item.failed_on or self._hosts <= item.failed_on
+        ]
 
     def _refill(self, host: str, deadline: float) -> bool:
         """Wait until something is ready for the host; False if all is done, or it is too late."""
-        with self._changed:
-            self._fill()
-            while not (self._ready or self._closed or self._find_failed(host) is not None):
+        while True:
+            self._fill(1)
+            with self._changed:
+                if self._closed:
+                    return False
+                if self._ready or self._failed_for(host):
+                    return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._changed.wait(left)
-            return not self._closed
+                if self._is_exhausted:
+                    self._changed.wait(left)
 
-    def _fill(self) -> None:
-        """Make something ready, if the stream has it; close if all is done."""
-        if not self._is_exhausted and not self._ready:
-            self._read_ahead()
+    def _fill(self, count: int) -> None:
+        """Make so many ready, if the stream has them; close if all is done."""
+        while not (self._is_exhausted or self._closed) and len(self._ready) < count:
+            with self._reading:
+                if not self._is_exhausted and len(self._ready) < count:
+                    self._read_ahead()
         if self._is_exhausted and not self._undone:
             self.close()
 
     def wait(self) -> bool:
         """Wait until there is something that nobody has taken; False when all is done or closed."""
+        while True:
+            self._fill(1)
+            with self._changed:
+                if self._closed or self.waits:
+                    return not self._closed
+                if self._is_exhausted:
+                    self._changed.wait()
+
+    def has_for(self, host: str, count: int) -> bool:
+        """Whether this host may take as many attempts that nobody has taken; reads ahead for it."""
         with self._changed:
-            self._fill()
-            while not (self.waits or self._closed):
-                self._changed.wait()
-                self._fill()
-            return not self._closed
+            failed = len(self._failed_for(host))
+        self._fill(count - failed)
+        return not self._closed and len(self._ready) + failed >= count
 
     @property
     def waits(self) -> bool:
-        """Whether there is something that nobody has taken and that somebody may take at once."""
+        """Whether there is something that nobody has taken."""
         return bool(self._ready or self._failed)
 
     def _read_ahead(self) -> None:
         end = time.monotonic() + AHEAD_SECONDS
+        read = 0
         try:
             for taskset in self._variants:
                 self._undone.add(taskset.variant)
                 self._ready.append(Try(taskset, 0))
-                if len(self._ready) >= AHEAD or time.monotonic() >= end:
+                read += 1
+                if read >= AHEAD or time.monotonic() >= end:
                     return
         except Exception as error:  # a task set is a plug-in: whatever its variants raise
             self.error = error
@@ -138,16 +158,12 @@ class Work:
         """An attempt has come to its end, and its variant with it."""
         self._undone.discard(item.taskset.variant)
         if not self._undone:
-            with self._changed:
-                self._fill()
+            self._fill(1)
 
     def again(self, item: Try) -> None:
-        """An attempt has to be made, or made again, by another session."""
+        """An attempt has to be made again, after one that has failed."""
         with self._changed:
-            if item.failed_on:
-                self._failed.append(item)
-            else:
-                self._ready.appendleft(item)
+            self._failed.append(item)
             self._changed.notify_all()
 
     def close(self) -> None:

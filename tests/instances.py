@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ import psutil
 import pytest
 from agents import PATIENCE, ROOT, wait_until
 
+from taskgen_run import requests
+
 SCRIPT = ROOT / "scripts" / "qemu-up.sh"
 
 needs_qemu = pytest.mark.skipif(
@@ -25,6 +28,9 @@ needs_qemu = pytest.mark.skipif(
     reason="qemu-system-x86 and util-linux are not installed",
 )
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this")
+
+EMPTY = ["taskgen_run", "taskgen_run/instances", "taskgen_run/requests"]
+"""The directories that stay in a runtime directory."""
 
 _LOAD_AT = 0x100000
 _HALTS = bytes.fromhex("fa f4 eb fc")  # cli; hlt, again and again
@@ -111,7 +117,7 @@ class Instance:
     def assert_nothing_left(self) -> None:
         """No process and no file of it is there, but the directory of requests."""
         wait_until(lambda: not _processes_that_name(self.runtime), "all processes have ended")
-        expected = ["taskgen_run", "taskgen_run/requests"]
+        expected = EMPTY
         wait_until(lambda: left_in(self.runtime) == expected, "all files are gone")
 
 
@@ -174,3 +180,36 @@ def _processes_that_name(directory: Path) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
+
+
+def run(
+    *arguments: str | Path, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """The script, which is expected to end by itself."""
+    return subprocess.run(
+        [*prefix, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def refused(*arguments: str | Path, environment: dict[str, str] | None = None) -> str:
+    """The one line with which the script refuses its arguments."""
+    done = run(*arguments, environment=environment)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("qemu-up.sh: ")
+    return line.removeprefix("qemu-up.sh: ")
+
+
+def put_request(directory: Path, host: str, port: int = 3001, since: object = None) -> Path:
+    """A request as a runner puts it, about the present boot if `since` tells no other instant."""
+    request = directory / f"{host}@{port}@{next(_numbers)}"
+    new = directory / f".{request.name}"
+    new.write_text(f"{requests.now() if since is None else since}\n")
+    return new.rename(request)
+
+
+_numbers = itertools.count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -50,6 +51,23 @@ def test_the_output_that_the_readme_shows_is_what_comes(tmp_path: Path) -> None:
         timeout=100,
     )
     assert done.stdout == shown
+
+
+def test_the_verdicts_that_the_readme_shows_are_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shown,) = _blocks("pycon")
+    (arguments,) = [command for command in _commands() if "analysis=" in command]
+    subprocess.run(
+        [sys.executable, "-m", "taskgen_run", *arguments.split()],
+        cwd=tmp_path,
+        check=True,
+        timeout=100,
+    )
+    monkeypatch.chdir(tmp_path)
+    test = doctest.DocTestParser().get_doctest(shown, {}, "README", None, None)
+    assert len(test.examples) == 3
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 @pytest.mark.parametrize("code", [*_blocks("python"), taskgen_run.__doc__])

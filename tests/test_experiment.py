@@ -336,7 +336,7 @@ def test_every_binary_that_any_variant_names_decides_the_fingerprint() -> None:
             Path("bin", name).write_text(str(Path("bin", name).read_text()) + "2")
             prints.append(experiment(names).fingerprint)
         assert len(set(prints)) == 3
-    with pytest.raises(ConfigurationError, match="got 'gone'; build it"):
+    with pytest.raises(ConfigurationError, match="got 'gone'; build it "):
         _ = experiment(("hey", "gone")).fingerprint
 
 

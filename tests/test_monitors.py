@@ -38,10 +38,14 @@ def test_without_a_terminal_progress_is_logged_now_and_then(
     monkeypatch.setattr(taskgen_run.monitors, "LOG_SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
         monitor = ProgressMonitor(total=10, done=4)
-        monitor.on_jobs(_batch(Job(0, 0), Job(0, 1)))
+        running = Job(0, 0)
+        monitor.on_jobs(_batch(running, Job(0, 1, outcome=Outcome.FINISHED)))
+        running.outcome = Outcome.KILLED
+        monitor.on_jobs(_batch(running))
         monitor.on_finish(TASKSET, "h", 0)
         monitor.close()
     assert [record.getMessage() for record in caplog.records] == [
+        "4 of 10 variants, 1 jobs",
         "4 of 10 variants, 2 jobs",
         "5 of 10 variants, 2 jobs",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from agents import wait_until
 
 from taskgen_run import requests
 from taskgen_run.errors import InfrastructureError
+from taskgen_run.threads import Threads
 
 
 @pytest.fixture
@@ -67,9 +69,41 @@ def test_a_request_that_nobody_serves_is_taken_back(
         requests.ask_for_kill("127.0.9.1", 3001, requests.now())
     assert time.monotonic() - begin < 5
     assert str(caught.value) == (
-        "nobody has served the request to kill the QEMU instance of 127.0.9.1, port 3001, within "
-        "0.3 s; start it with scripts/qemu-up.sh, as this user or with sudo"
+        "the request to kill the QEMU instance of 127.0.9.1, port 3001, was taken back: nobody has "
+        "served it within 0.3 s; start the instance with scripts/qemu-up.sh, as this user or with "
+        "sudo"
     )
+
+
+def test_a_request_is_taken_back_when_its_run_has_ended(inbox: Path) -> None:
+    errors: list[Exception] = []
+    threads = Threads(errors.append)
+    threads.spawn(requests.ask_for_kill, "one", "127.0.9.1", 3001, 0, connects=True)
+    wait_until(lambda: any(inbox.glob("[!.]*")), "the request")
+    threads.end(20)
+    (error,) = errors
+    assert isinstance(error, InfrastructureError)
+    assert str(error).endswith("was taken back: the run has ended")
+
+
+def test_hosts_are_served_that_a_living_script_tells_of(inbox: Path) -> None:
+    assert requests.served_hosts(3001) == {}
+    directory = inbox.parent / "instances"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    now, own = requests.now(), os.getpid()
+    for name in (
+        f"127.0.9.1@3001@{now - 700}@127.0.9.1.{own}.17",
+        f"127.0.9.1@3001@{now - 500}@127.0.9.1.{own}.17",
+        f"10.77.0.9@3001@{now - 20}@tap1.{own}.4",
+        f"127.0.9.2@3001@{now + 100_000}@127.0.9.2.{own}.17",  # of before this machine was booted
+        f"127.0.9.3@3001@{now - 500}@127.0.9.3.{ended.pid}.17",
+        f"127.0.9.4@4001@{now - 500}@127.0.9.4.{own}.17",
+        f"127.0.9.5@3001@127.0.9.5.{own}.17",
+        "rubbish",
+    ):
+        (directory / name).touch()
+    assert requests.served_hosts(3001) == {"127.0.9.1": now - 500, "10.77.0.9": now - 20}
 
 
 def test_the_instant_is_that_of_the_script() -> None:
@@ -85,6 +119,15 @@ def test_a_runtime_directory_of_another_user_is_not_used(
     os.chown(tmp_path, 65534, -1)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert requests.requests_directory().is_relative_to("/run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_runtime_directory_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", ".")
+    assert requests.requests_directory().is_absolute()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,12 @@ from typing import Any, ClassVar
 import pytest
 
 import taskgen_run.targets
-from taskgen_run.errors import ConfigurationError, SilentError, TargetError
+from taskgen_run.errors import (
+    ConfigurationError,
+    InfrastructureError,
+    SilentError,
+    TargetError,
+)
 from taskgen_run.hostlock import HostLock, locked_hosts
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
@@ -24,6 +29,7 @@ from taskgen_run.session import AbstractSession
 from taskgen_run.targets import Targets
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
+from taskgen_run.threads import let_go
 from taskgen_run.values import Range
 
 PORT = 1024 + os.getpid() % 60000
@@ -37,6 +43,11 @@ class World:
         self.dead: set[str] = set()
         self.refusing: set[str] = set()
         self.connect_seconds: dict[str, float] = {}
+        self.broken: dict[str, int] = {}  # host: how many times this machine fails to connect
+        self.boots_at: dict[str, float] = {}  # host: until when its machine is waited for
+        self.let_go: list[str] = []
+        self.stuck: set[str] = set()
+        self.loosened = threading.Event()  # those that are stuck get no further before
         self.failing: dict[str, int] = {}  # host: how many times it fails
         self.silent: dict[str, int] = {}  # host: how many times it is killed before it serves
         self.invalid: set[int] = set()
@@ -68,6 +79,12 @@ class Hosted(AbstractSession):
     def __init__(self, host: str, port: int = 0) -> None:
         self.world.connected_at.append(time.monotonic())
         time.sleep(self.world.connect_seconds.get(host, 0))
+        if host in self.world.stuck:
+            assert self.world.loosened.wait(60)
+        self._wait_for_machine(host)
+        if self.world.broken.get(host, 0) > 0:
+            self.world.broken[host] -= 1
+            raise InfrastructureError("no more files")
         if host in self.world.refusing:
             raise ConnectionRefusedError(f"{host} refuses")
         if self.world.silent.get(host, 0) > 0:
@@ -78,6 +95,17 @@ class Hosted(AbstractSession):
             self.world.open.add(host)
             self.world.most_open = max(self.world.most_open, len(self.world.open))
         self.host = host
+
+    def _wait_for_machine(self, host: str) -> None:
+        if host not in self.world.boots_at:
+            return
+        if host in self.world.refusing:
+            self.world.refusing.discard(host)
+            raise ConnectionRefusedError(f"{host} refuses")
+        while time.monotonic() < self.world.boots_at[host]:
+            if let_go(0.1):
+                self.world.let_go.append(host)
+                raise ConnectionRefusedError(f"{host} was let go")
 
     def start(self, taskset: TaskSet, *params: Any) -> None:
         if taskset.variant in self.world.invalid:
@@ -274,11 +302,98 @@ def test_hosts_that_are_slow_to_refuse_do_not_count_as_available(world: World) -
     assert time.monotonic() - before < 5
 
 
+def test_many_hosts_work_at_the_same_time_though_variants_and_connections_are_slow(
+    world: World,
+) -> None:
+    hosts = [f"127.7.1.{number}" for number in range(20)]
+    world.connect_seconds = dict.fromkeys(hosts, 0.2)
+    world.seconds = 0.3
+
+    def stream() -> Iterator[TaskSet]:
+        for taskset in _taskset(100).variants():
+            time.sleep(0.005)
+            yield taskset
+
+    monitor = Recorder()
+    with Interrupts() as interrupts:
+        _targets(monitor, interrupts, hosts).run(stream())
+    assert len(monitor.finished) == 100
+    assert world.most_open >= 15
+
+
+def test_what_is_finished_is_told_while_the_next_variant_is_made(world: World) -> None:
+    told = threading.Event()
+
+    class Telling(Recorder):
+        def on_finish(self, taskset: TaskSet, host: str, attempt: int) -> None:
+            super().on_finish(taskset, host, attempt)
+            told.set()
+
+    def stream() -> Iterator[TaskSet]:
+        for taskset in _taskset(2).variants():
+            time.sleep(0.005)  # so that no more are read with it
+            if taskset.variant == 1:
+                assert told.wait(20)
+            yield taskset
+
+    monitor = Telling()
+    with Interrupts() as interrupts:
+        _targets(monitor, interrupts, "127.7.0.0/29").run(stream())
+    assert sorted(monitor.finished) == [0, 1]
+
+
+def test_a_failure_of_this_machine_while_connecting_uses_up_no_attempt(world: World) -> None:
+    world.broken = {"127.7.0.1": 2}
+    monitor = _run(3, "127.7.0.1")
+    assert sorted(monitor.finished) == [0, 1, 2]
+    assert monitor.host_failures == [("127.7.0.1", "no more files", False)] * 2
+    world.broken = {"127.7.0.1": 9}
+    with pytest.raises(TargetError, match=r"as each has failed more than 3 times \(restarts\)"):
+        _run(3, "127.7.0.1")
+
+
+def test_a_host_that_waits_for_its_machine_is_waited_for(world: World) -> None:
+    """Although it has refused before."""
+    world.refusing = {"127.7.0.1"}
+    world.boots_at = {"127.7.0.1": time.monotonic() + 3}
+    assert list(_run(1, "127.7.0.1", available_timeout=1.0).finished) == [0]
+
+
+def test_who_waits_for_a_machine_is_let_go_when_the_work_is_done(world: World) -> None:
+    world.boots_at = {"127.7.0.1": time.monotonic() + 60}
+    world.seconds = 0.02
+    assert len(_run(100, probe_timeout=0.1).finished) == 100
+    assert world.let_go == ["127.7.0.1"]
+    assert locked_hosts(PORT) == set()
+
+
+def test_the_work_is_finished_while_a_host_is_stuck(world: World) -> None:
+    world.stuck = {"127.7.0.1"}
+    world.seconds = 0.02
+    try:
+        monitor = _run(100, probe_timeout=0.1)
+        assert sorted(monitor.finished) == [*range(100)]
+        assert "127.7.0.1" in locked_hosts(PORT)
+    finally:
+        world.loosened.set()
+    while "127.7.0.1" in locked_hosts(PORT):
+        time.sleep(0.01)
+    assert not world.open
+
+
+def test_one_variant_is_finished_though_the_first_host_is_stuck(world: World) -> None:
+    world.stuck = {"127.7.0.0"}
+    try:
+        assert list(_run(1, probe_timeout=0.1).finished) == [0]
+    finally:
+        world.loosened.set()
+
+
 def test_a_host_that_keeps_failing_is_put_aside(world: World) -> None:
     world.failing = {"127.7.0.1": 10**6}
     world.seconds = 0.01
-    monitor = _run(100, restarts=2, attempts=10)
-    assert sorted(monitor.finished) == list(range(100))
+    monitor = _run(500, restarts=2, attempts=10)
+    assert sorted(monitor.finished) == list(range(500))
     assert 10**6 - world.failing["127.7.0.1"] <= 3
     told = [("127.7.0.1", "127.7.0.1 froze", aside) for aside in (False, False, True)]
     assert monitor.host_failures == told
@@ -294,10 +409,15 @@ def test_a_host_whose_machine_is_killed_for_its_silence_has_failed(world: World)
     assert {host for host, _ in monitor.finished.values()} == {"127.7.0.2"}
 
 
-def test_a_host_that_is_silent_for_longer_than_hosts_are_waited_for(world: World) -> None:
+def test_a_host_that_is_silent_for_longer_than_hosts_are_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is seen to be idle before it is asked again.
+    monkeypatch.setattr(taskgen_run.targets, "FIRST_DELAY", 0.3)
+    monkeypatch.setattr(taskgen_run.targets, "LONGEST_DELAY", 0.3)
     world.silent = {"127.7.0.1": 2}
-    world.connect_seconds = {"127.7.0.1": 1.0}
-    monitor = _run(1, targets="127.7.0.1", available_timeout=0.6)
+    world.connect_seconds = {"127.7.0.1": 1.5}
+    monitor = _run(1, targets="127.7.0.1", available_timeout=1.2)
     assert monitor.finished == {0: ("127.7.0.1", 0)}
     assert len(monitor.host_failures) == 2
 

@@ -158,6 +158,9 @@ def test_what_failed_on_a_host_is_left_to_the_others() -> None:
     assert (other.taskset.variant, other.attempt) == (1, 0)
     assert work.take("bad", 0) is None
     assert work.waits
+    assert not work.has_for("bad", 1)
+    assert work.has_for("good", 1)
+    assert not work.has_for("good", 2)
     assert work.take("good", 0) is again
 
 
@@ -209,3 +212,20 @@ def test_waiting_for_work_ends_when_something_comes_back_or_all_is_done() -> Non
         thread.join(5)
         work.take("", 0)
     assert waited == [True, False]
+
+
+def test_it_reads_ahead_as_far_as_is_asked_for() -> None:
+    drawn: list[int] = []
+
+    def stream() -> Iterator[TaskSet]:
+        for taskset in _variants(500):
+            drawn.append(taskset.variant)
+            yield taskset
+
+    work = Work(stream())
+    assert work.has_for("host", 200)
+    assert 200 <= len(drawn) <= 200 + AHEAD
+    assert work.has_for("host", 500)
+    assert not work.has_for("host", 501)
+    work.close()
+    assert not work.has_for("host", 1)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from taskgen_run.analysis.sporadic import Effort, SporadicTask, total_load
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, fullness, total_load
 
 
 def demand_ns(tasks: Iterable[SporadicTask], interval_ns: int) -> int:
@@ -30,28 +30,30 @@ def demand_ns(tasks: Iterable[SporadicTask], interval_ns: int) -> int:
     )
 
 
-def is_schedulable(tasks: Sequence[SporadicTask]) -> bool:
+def is_schedulable(tasks: Sequence[SporadicTask], effort: Effort | None = None) -> bool:
     """Whether no job ever misses its deadline: exact for sporadic tasks and synchronous ones.
 
     Raises ConfigurationError when the test takes too long.
     """
     demanding = [task for task in tasks if task.deadline_ns is not None]
-    if total_load(demanding) > 1:
+    if fullness(demanding) > 0:
         return False
-    effort = Effort()
-    interval_ns = _last_deadline_ns(demanding, _longest_ns(demanding))
+    effort = effort or Effort()
+    interval_ns = last_deadline_ns(demanding, longest_ns(demanding))
     while interval_ns:
         effort.spend(2 * len(demanding))
         needed_ns = demand_ns(demanding, interval_ns)
         if needed_ns > interval_ns:
             return False
         shorter = needed_ns < interval_ns
-        interval_ns = needed_ns if shorter else _last_deadline_ns(demanding, interval_ns - 1)
+        interval_ns = needed_ns if shorter else last_deadline_ns(demanding, interval_ns - 1)
     return True
 
 
-def _longest_ns(tasks: Sequence[SporadicTask]) -> int:
+def longest_ns(tasks: Sequence[SporadicTask], blocking_ns: int = 0) -> int:
     """No interval that is longer than this is too short, if none is that is not.
+
+    `tasks` have deadlines and a total load of at most 1; `blocking_ns` is demanded in any interval.
 
     A task without end and with the load u demands at most u t + u max(0, T - D), the others all
     that they ever will; with a total load below 1 the sum is at most t from some t on (L. George,
@@ -67,7 +69,7 @@ def _longest_ns(tasks: Sequence[SporadicTask]) -> int:
         for task in endless
     )
     ending_ns = sum(task.execution_ns * (task.most_jobs or 0) for task in tasks)
-    ahead = early + hyperperiod_ns * ending_ns
+    ahead = early + hyperperiod_ns * (ending_ns + blocking_ns)
     if not ahead:
         return 0
     load = total_load(tasks)
@@ -77,7 +79,7 @@ def _longest_ns(tasks: Sequence[SporadicTask]) -> int:
     return last_ns + hyperperiod_ns
 
 
-def _last_deadline_ns(tasks: Sequence[SporadicTask], interval_ns: int) -> int:
+def last_deadline_ns(tasks: Sequence[SporadicTask], interval_ns: int) -> int:
     """The longest time, up to `interval_ns`, from a release of all tasks to a deadline; or 0."""
     return max(
         (

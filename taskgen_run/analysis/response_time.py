@@ -25,7 +25,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from taskgen_run.analysis.sporadic import Effort, SporadicTask, total_load
+from taskgen_run.analysis.sporadic import Effort, SporadicTask, fullness
 from taskgen_run.errors import ConfigurationError
 
 
@@ -38,46 +38,60 @@ def response_times_ns(tasks: Sequence[SporadicTask]) -> list[int | None]:
     Raises ConfigurationError for a task without priority, and when the analysis takes too long.
     """
     effort = Effort()
-    worst = [max(_responses_ns(task, others, effort)) for task, others in _levels(tasks)]
+    worst = [max(_responses_ns(task, others, effort)) for task, others in levels(tasks)]
     return [None if response == math.inf else int(response) for response in worst]
 
 
-def is_schedulable(tasks: Sequence[SporadicTask]) -> bool:
+def is_schedulable(
+    tasks: Sequence[SporadicTask], effort: Effort | None = None, *, ties_lost: bool = True
+) -> bool:
     """Whether no job ever misses its deadline. Tasks without deadline cannot miss it.
 
-    Sufficient, and for different priorities necessary too. Raises ConfigurationError as
+    Sufficient, and for different priorities necessary too; necessary in any case if no task has to
+    wait for others of its priority (not `ties_lost`). Raises ConfigurationError as
     `response_times_ns` does.
     """
-    effort = Effort()
+    effort = effort or Effort()
     return all(
         response <= task.deadline_ns
-        for task, others in _levels(tasks)
+        for task, others in levels(tasks, ties_lost=ties_lost)
         if task.deadline_ns is not None
         for response in _responses_ns(task, others, effort, task.deadline_ns)
     )
 
 
-def _levels(
-    tasks: Sequence[SporadicTask],
+def levels(
+    tasks: Sequence[SporadicTask], *, ties_lost: bool = True
 ) -> Iterator[tuple[SporadicTask, list[SporadicTask]]]:
-    """Each task with the others of its level: those that may execute before it."""
-    priorities = []
+    """Each task with the others of its level: those that may execute before it.
+
+    With `ties_lost` they include those of the same priority. Raises ConfigurationError for a task
+    without priority.
+    """
+    given = priorities(tasks)
+    for position, task in enumerate(tasks):
+        last = given[position] if ties_lost else given[position] - 1
+        yield (
+            task,
+            [
+                other
+                for index, other in enumerate(tasks)
+                if index != position and given[index] <= last
+            ],
+        )
+
+
+def priorities(tasks: Sequence[SporadicTask]) -> list[int]:
+    """The priority of each task. Raises ConfigurationError if one has none."""
+    given = []
     for position, task in enumerate(tasks):
         if task.priority is None:
             raise ConfigurationError(
                 f"task {position}: priority must be set for an analysis of response times; "
                 "add `priority:` to the task"
             )
-        priorities.append(task.priority)
-    for position, task in enumerate(tasks):
-        yield (
-            task,
-            [
-                other
-                for index, other in enumerate(tasks)
-                if index != position and priorities[index] <= priorities[position]
-            ],
-        )
+        given.append(task.priority)
+    return given
 
 
 def _responses_ns(
@@ -88,11 +102,12 @@ def _responses_ns(
     Infinity when there is no bound. Not to be continued after one that is longer than `most_ns`,
     which is cut short, but not as short as that.
     """
-    load = total_load(others)
-    if load >= 1 or load + task.load > 1:
+    effort.spend(len(others) + 1)
+    full = fullness([task, *others])
+    if full > 0 or fullness(others) >= 0:
         yield math.inf
         return
-    last_ns = math.inf if load + task.load < 1 else _repetition_ns([task, *others])
+    last_ns = math.inf if full < 0 else _repetition_ns([task, *others])
     finish_ns = 0
     for job in itertools.count() if task.most_jobs is None else range(task.most_jobs):
         release_ns = job * task.period_ns

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_EVALUATIONS = 5_000_000
 """How often one analysis looks at a task before it gives up: some seconds."""
 
+_PARTS = 2**64
+
 
 @dataclass(frozen=True, slots=True)
 class SporadicTask:
@@ -64,6 +66,12 @@ class SporadicTask:
         """When the last job is released after the first, at the earliest; 0 if there is no last."""
         return ((self.most_jobs or 1) - 1) * self.period_ns
 
+    @property
+    def window_ns(self) -> int | None:
+        """The shorter of deadline and period, in which a job must be done; None for no bound."""
+        bounds = [ns for ns in (self.deadline_ns, self.period_ns) if ns]
+        return min(bounds, default=None)
+
     def releases(self, interval_ns: int) -> int:
         """The most jobs that are released in a half-open interval of that length."""
         if interval_ns <= 0:
@@ -99,25 +107,54 @@ def from_taskset(taskset: TaskSet) -> list[SporadicTask]:
 
 def total_load(tasks: Iterable[SporadicTask]) -> Fraction:
     """The share of the processor that `tasks` need for ever."""
-    endless = [task for task in tasks if task.most_jobs is None]
-    hyperperiod = math.lcm(*(task.period_ns for task in endless))
+    return total((task.execution_ns, task.period_ns) for task in tasks if task.most_jobs is None)
+
+
+def fullness(tasks: Iterable[SporadicTask]) -> int:
+    """Whether `tasks` need less than a processor for ever (-1), exactly one (0), or more (1)."""
+    shares = [
+        (task.execution_ns * _PARTS, task.period_ns) for task in tasks if task.most_jobs is None
+    ]
+    # Mostly each share need not be known better than to one of many parts of a processor.
+    if sum(-(-parts // period) for parts, period in shares) < _PARTS:
+        return -1
+    if sum(parts // period for parts, period in shares) > _PARTS:
+        return 1
+    exactly = total(shares)
+    return (exactly > _PARTS) - (exactly < _PARTS)
+
+
+def total(shares: Iterable[tuple[int, int]]) -> Fraction:
+    """The sum of fractions, given as numerator and denominator."""
+    pairs = list(shares)
     # Over one denominator: a sum of fractions reduces itself at every step, which takes long.
-    work = sum(task.execution_ns * (hyperperiod // task.period_ns) for task in endless)
-    return Fraction(work, hyperperiod)
+    common = math.lcm(*(denominator for _, denominator in pairs))
+    return Fraction(sum(numerator * (common // below) for numerator, below in pairs), common)
+
+
+class EffortError(ConfigurationError):
+    """Raised when an analysis would take longer than it may."""
 
 
 class Effort:
-    """What an analysis may spend: some task sets would take it longer than anybody lives."""
+    """What an analysis may spend: some task sets would take it longer than anybody lives.
 
-    def __init__(self) -> None:
-        self._left = MOST_EVALUATIONS
+    `most` is how often it may look at a task, by default `MOST_EVALUATIONS`.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = self._left = MOST_EVALUATIONS if most is None else most
 
     def spend(self, tasks: int) -> None:
-        """Count a look at that many tasks. Raises ConfigurationError when there were too many."""
+        """Count a look at that many tasks. Raises EffortError when there were too many."""
+        self.require(tasks)
         self._left -= tasks
-        if self._left < 0:
-            raise ConfigurationError(
-                f"the schedulability analysis must end after at most {MOST_EVALUATIONS} "
+
+    def require(self, tasks: int) -> None:
+        """Raise EffortError unless there can be a look at that many tasks."""
+        if self._left < tasks:
+            raise EffortError(
+                f"the schedulability analysis must end after at most {self._most} "
                 "evaluations, and did not; lower the utilization, or choose periods with a smaller "
                 "least common multiple"
             )

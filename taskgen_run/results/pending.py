@@ -275,6 +275,7 @@ def _variant_rows(variants: list[Variant], columns: pa.Schema) -> pa.RecordBatch
                 "unknown_misses": variant.unknown_misses,
                 "unfinished_jobs": variant.unfinished_jobs,
                 "horizon_ns": variant.taskset.horizon_ns,
+                **variant.taskset.verdicts,
             }
             for variant in variants
         ],

@@ -15,7 +15,7 @@ from taskgen_run.job import Outcome
 from taskgen_run.results import files, journal, tables
 from taskgen_run.results.directory import Contents, Status, contents, record
 from taskgen_run.results.index import read_index
-from taskgen_run.results.schemas import HOSTS, KEYS, plain, schema
+from taskgen_run.results.schemas import HOSTS, KEYS, plain, schema, verdicts_in
 from taskgen_run.results.streams import as_schema, joined
 
 EXPERIMENT = "experiment"
@@ -196,8 +196,11 @@ def _read_one(directory: Path, table: str, partial: bool) -> pa.Table | None:
     if held.journal is None:
         path = files.parquet(directory, table)
         return tables.read_whole(path) if path.exists() else None
-    # Only the columns of tasks differ from session to session, and none is a dictionary.
-    columns = journal.columns(held.journal, table) if table == "tasks" else schema(table)
+    # The journal has text instead of dictionaries. Of tasks, whose columns differ from session to
+    # session, none is one.
+    columns = journal.columns(held.journal, table)
+    if table != "tasks":
+        columns = schema(table, tests=verdicts_in(columns) if table == "tasksets" else ())
     rows = joined(list(held.rows(table, held.finished, held.failed)), plain(columns))
     if table == "segments" and not rows.num_rows:
         return None

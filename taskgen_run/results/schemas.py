@@ -7,11 +7,12 @@ path or name of a machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from taskgen_run.analysis.verdicts import TESTS
 from taskgen_run.errors import ConfigurationError
 from taskgen_run.job import JOB_SCHEMA, SEGMENT_SCHEMA
 from taskgen_run.task import ATTRIBUTES, Attribute, Kind
@@ -147,16 +148,19 @@ def attributes(declared: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {**ATTRIBUTES, **declared}
 
 
-def schema(table: str, declared: Mapping[str, Attribute] | None = None) -> pa.Schema:
-    """The schema of a table's Parquet file; `declared` are the session's own attributes.
+def schema(
+    table: str, declared: Mapping[str, Attribute] | None = None, tests: Iterable[str] = ()
+) -> pa.Schema:
+    """The schema of a table's Parquet file.
 
-    Raises ConfigurationError for a declared attribute with the name of another column.
+    `declared` are the session's own attributes, `tests` the schedulability tests whose verdicts are
+    asked for. Raises ConfigurationError for a declared attribute with the name of another column.
     """
     columns = {
         "jobs": lambda: JOB_SCHEMA.append(pa.field("missed", pa.bool_())),
         "segments": lambda: SEGMENT_SCHEMA,
         "tasks": lambda: _tasks(declared or {}),
-        "tasksets": lambda: _TASKSETS,
+        "tasksets": lambda: pa.schema([*_TASKSETS, *(pa.field(t, pa.bool_()) for t in tests)]),
         HOSTS: lambda: pa.schema(_HOST_FIELDS),
     }[table]()
     return columns.with_metadata({FORMAT_KEY: str(FORMAT).encode(), TABLE_KEY: table.encode()})
@@ -180,8 +184,19 @@ def _tasks(declared: Mapping[str, Attribute]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def docs(table: str, declared: Mapping[str, Attribute] | None = None) -> dict[str, str]:
+def verdicts_in(columns: pa.Schema) -> list[str]:
+    """The schedulability tests with a column among those of tasksets.parquet."""
+    return [name for name in columns.names if name not in _TASKSETS.names]
+
+
+def docs(
+    table: str, declared: Mapping[str, Attribute] | None = None, tests: Iterable[str] = ()
+) -> dict[str, str]:
     """What each column of `table` means, in the order of its columns."""
+    if table == "tasksets":
+        proven = "true: no deadline can be missed; false: one will be; null: not known by this test"
+        verdicts = {name: f"{TESTS[name].text}; {proven}" for name in tests}
+        return {**_DOCS[table], **verdicts}
     if table != "tasks":
         return dict(_DOCS[table])
     meanings = {"taskset": _TASKSET, "task": _TASK}

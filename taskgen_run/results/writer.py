@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,11 +56,12 @@ class ResultWriter(AbstractMonitor):
         directory: Path,
         facts: Mapping[str, Any],
         declared: Mapping[str, Attribute],
+        tests: Sequence[str],
         held: Contents | None,
     ) -> None:
         """Begin in a locked directory, with the finished variants that it held. Use `open`."""
         self.directory = directory
-        self._schemas = {table: schema(table, declared) for table in (*TABLES, HOSTS)}
+        self._schemas = {table: schema(table, declared, tests) for table in (*TABLES, HOSTS)}
         self._pending = Pending(attributes(declared), self._schemas)
         self._finished = held.finished if held else Intervals()
         self._failed = Intervals()
@@ -88,14 +89,16 @@ class ResultWriter(AbstractMonitor):
         *,
         rerun: bool = False,
         declared: Mapping[str, Attribute] | None = None,
+        tests: Sequence[str] = (),
     ) -> ResultWriter:
         """Claim `directory` for one experiment, and go on with what it holds of it.
 
         `facts` goes into experiment.json and has at least its `fingerprint`, the `version` of
         the package and the `seed`; `labels` in it become columns when a sweep is read.
-        `declared` are the attributes that the session adds to those of every task. Failed
-        variants are forgotten, to be run again; with `rerun` so is everything, but the old
-        Parquet files stay until the new ones replace them.
+        `declared` are the attributes that the session adds to those of every task, `tests` the
+        schedulability tests whose verdicts variants come with. Failed variants are forgotten, to be
+        run again; with `rerun` so is everything, but the old Parquet files stay until the new ones
+        replace them.
 
         Raises ConfigurationError for a directory with another experiment, with files of others or
         with results of another version, and InfrastructureError for one that cannot be written or
@@ -115,7 +118,7 @@ class ResultWriter(AbstractMonitor):
                 held = None
                 if earlier is not None and not rerun:
                     held = directories.contents(directory, Status(earlier["status"]))
-                writer = cls(directory, facts, declared or {}, held)
+                writer = cls(directory, facts, declared or {}, tests, held)
                 if held is not None and earlier is not None:
                     writer._started = earlier["started"]
                     writer._failed_hosts = FailedHosts(earlier.get("failed_hosts", ()))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taskgen_run.analysis.packing import FITS, SIMSO
 from taskgen_run.errors import ConfigurationError, unknown_name
 from taskgen_run.sessions._simulation import (
     COSTS,
@@ -38,7 +39,7 @@ SCHEDULERS = {
 CHOICES = {
     "on_miss": ("continue", "abort", "skip-next"),
     "tie": ("simso", "index"),
-    "packing": ("simso", "first-fit", "best-fit", "worst-fit"),
+    "packing": (SIMSO, *FITS),
 }
 
 
@@ -84,23 +85,23 @@ def check_options(options: Options) -> None:
             f"session.packing must be simso unless session.scheduler is P_RM or P_EDF, got "
             f"{options.packing} with {options.scheduler}"
         )
-    if not options.preemptive or options.tie == "index":
+    if options.tie == "index":
         _check_plain(options)
     check_costs(options, COSTS)
 
 
 def _check_plain(options: Options) -> None:
-    """Where SimSo is left, only what has one processor for each task and costs nothing is there."""
-    what = "tie=index" if options.preemptive else f"scheduler={options.scheduler}"
+    """Check that each task has one processor, and nothing costs anything."""
     if options.cpus > 1 and not options.partitioned:
         raise ConfigurationError(
-            f"session.cpus must be 1 with session.{what}, got {options.cpus}; use one processor, "
-            "or a preemptive or partitioned scheduler with tie=simso"
+            f"session.cpus must be 1 with session.tie=index, got {options.cpus}; use one "
+            "processor, a partitioned scheduler, or tie=simso"
         )
     for name in COSTS:
         if getattr(options, name):
             raise ConfigurationError(
-                f"session.{name} must be 0 with session.{what}, got {getattr(options, name)}"
+                f"session.{name} must be 0 with session.tie=index, got {getattr(options, name)}; "
+                "use tie=simso"
             )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from taskgen_run.analysis.packing import pack
 from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA
 from taskgen_run.sessions._fastsim_inputs import SCHEDULERS, Options, task_table
-from taskgen_run.sessions._fastsim_packing import pack
 from taskgen_run.sessions._simulation import COSTS
 from taskgen_run.simulator import layout
 from taskgen_run.simulator.batch import Costs, run_batch
@@ -137,7 +137,12 @@ def _partitioned(
     loads = list(zip(tasks["wcet"].tolist(), tasks["period"].tolist(), strict=True))
     for number, horizon in enumerate(horizons):
         first, last = int(firsts[number]), int(firsts[number + 1])
-        cpus = pack(loads[first:last], options)
+        cpus = pack(
+            loads[first:last],
+            options.cpus,
+            options.packing,
+            rate_monotonic=options.scheduler == "P_RM",
+        )
         if cpus is None:
             refused[number] = True
             continue

@@ -129,8 +129,8 @@ def _find(name: str, directories: list[Path], place: str) -> Path:
         return path
     places = " or ".join(f"'{directory}'" for directory in directories) or "no directory"
     raise ConfigurationError(
-        f"{place}: pkg must name a file in {places}, got {name!r}; build it, or name its "
-        "directory in session.binaries"
+        f"{place}: pkg must name a file in {places}, got {name!r}; build it (`make -C "
+        "workloads` builds ours), or name its directory in session.binaries"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ from taskgen_run.taskset import TaskSet
 if TYPE_CHECKING:
     from taskgen_run.job import Job
     from taskgen_run.sessions._genode_jobs import ObservedJobs
+
+log = logging.getLogger(__name__)
 
 RUN_SECONDS = 0.1
 """For how long one call of `run` collects jobs."""
@@ -88,7 +91,7 @@ class GenodeSession(AbstractSession):
         self._uploaded: set[str] = set()
         self._jobs: ObservedJobs | None = None
         self._failure: TaskgenError | None = None
-        self._closed = self._used = False
+        self._closed = self._used = self._has_reported = False
         self._unanswered = 0  # how many GET_LIVE were sent and not answered
         self._asked: float | None = None
         self._stop_by: float | None = None
@@ -190,7 +193,19 @@ class GenodeSession(AbstractSession):
                 taskset.horizon_ns = self._jobs.last_ns
             if not changed:
                 raise
+        self._report_error(taskset, changed.values())
         return list(changed.values())
+
+    def _report_error(self, taskset: TaskSet, jobs: Iterable[Job]) -> None:
+        """Log the first job that has ended with an error, of which only the target knows more."""
+        for job in jobs:
+            if job.outcome == "error" and not self._has_reported:
+                self._has_reported = True
+                log.warning(
+                    "%s: a job of task %d ('%s') has ended with an error, and others may: its log "
+                    "or console tells more",
+                    *(self._connection.peer, job.task, taskset[job.task].get("pkg")),
+                )
 
     def is_running(self, taskset: TaskSet) -> bool:
         """Whether the target may still tell of jobs, or a failure is to be raised."""

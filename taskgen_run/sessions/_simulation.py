@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
+from taskgen_run.analysis.scheduling import Policy, Scheduling
 from taskgen_run.errors import ConfigurationError, unknown_name
 from taskgen_run.sessions.horizon import longer_horizon_ns, natural_horizon_ns
 from taskgen_run.task import Attribute, Kind, to_ns
@@ -29,12 +30,17 @@ COSTS = (
 )
 """The options that tell what the kernel costs on every simulator."""
 
+PARTITIONED = ("P_RM", "P_EDF")
+"""The schedulers that give each task one processor, as schedulability tests know them."""
+
 logger = logging.getLogger(__name__)
 
 
 class SimulationOptions(Protocol):
     """The options that every simulator has."""
 
+    @property
+    def scheduler(self) -> str: ...
     @property
     def cpus(self) -> int: ...
     @property
@@ -89,6 +95,25 @@ def check_job_count(taskset: TaskSet, horizon_ns: int, jobs: int) -> None:
             f"{horizon_ns / 10**6:g} ms, got {jobs}; set a shorter session.duration_ms or "
             "session.duration_cap_ms"
         )
+
+
+def scheduling_of(
+    options: SimulationOptions, packing: str, *, full: bool = True
+) -> Scheduling | None:
+    """What schedulability tests have to know of a simulation; None if they do not know it.
+
+    `packing` is that of a partitioned scheduler; `full` tells whether jobs need all of their time.
+    """
+    partitioned = options.scheduler in PARTITIONED
+    name = options.scheduler.removeprefix("P_") if partitioned else options.scheduler
+    if name not in list(Policy) or any(getattr(options, cost) for cost in COSTS):
+        return None
+    return Scheduling(
+        policy=Policy(name),
+        cpus=options.cpus,
+        packing=packing if partitioned else None,
+        full=full,
+    )
 
 
 class Horizons:

@@ -19,6 +19,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from taskgen_run.analysis.verdicts import TESTS, Analysis
 from taskgen_run.job import JOB_SCHEMA, SEGMENT_SCHEMA, Job, JobBatch
 from taskgen_run.session import AbstractSession, BatchSession, TracingSession
 from taskgen_run.taskset import TaskSet
@@ -91,6 +92,10 @@ class SessionContract:
         self.session.check(first, **self.options)
         for path in self.session.files(first, **self.options):
             assert path.is_file(), f"{path} decides the results and is not there"
+
+    def test_schedulability_tests_understand_how_it_schedules(self) -> None:
+        analysis = Analysis(tuple(TESTS), self.session.scheduling(**self.options))
+        assert analysis(self._first()).keys() == TESTS.keys()
 
     def test_it_runs_a_task_set_to_its_end(self) -> None:
         session, taskset = self._connected(), self._first()

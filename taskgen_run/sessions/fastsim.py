@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskgen_run.analysis.scheduling import Scheduling
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._fastsim_inputs import (
     Options,
@@ -16,7 +17,7 @@ from taskgen_run.sessions._fastsim_inputs import (
     check_tasks,
     task_table,
 )
-from taskgen_run.sessions._simulation import Horizons, report_refusal
+from taskgen_run.sessions._simulation import Horizons, report_refusal, scheduling_of
 from taskgen_run.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -83,6 +84,12 @@ class FastSimSession(AbstractSession):
         session = cls("", 0, **options)
         check_options(session._options)
         task_table([taskset], [session._checked_horizon_ns(taskset)], session._options)
+
+    @classmethod
+    def scheduling(cls, **options: Any) -> Scheduling | None:
+        """As the scheduler says it, unless the kernel costs something."""
+        checked = cls("", 0, **options)._options
+        return scheduling_of(checked, checked.packing)
 
     def start(self, taskset: TaskSet, *params: Any) -> None:
         """Prepare the simulation of one concrete task set. Raises ConfigurationError."""

@@ -35,6 +35,7 @@ from taskgen_run.errors import (
 )
 from taskgen_run.sessions._genode_session import GenodeSession
 from taskgen_run.taskset import TaskSet
+from taskgen_run.threads import let_go
 
 __all__ = ["GenodeSession", "PingSession", "QemuSession"]
 
@@ -45,6 +46,9 @@ BOOT_TIMEOUT = 60.0
 
 FIRST_PATIENCE = 1.0
 """How many seconds a booting machine is waited for when it is asked first; doubled each time."""
+
+TELL_AFTER = 2.0
+"""Seconds after which it is told that a machine is waited for."""
 
 ASK_AGAIN = 0.2
 """Seconds until a booting machine that has closed the connection is asked again."""
@@ -79,10 +83,11 @@ class PingSession(GenodeSession):
 class QemuSession(GenodeSession):
     """GenodeSession on QEMU instances that `scripts/qemu-up.sh` boots, and boots again.
 
-    It has the same options, and `boot_timeout` in seconds: for how long a host that takes
-    connections may be silent before it counts as frozen rather than booting. When anything takes
-    longer than its time-out, the session asks, once, for the instance to be killed, and raises a
-    SilentError. The host is available again when the next instance serves.
+    It has the same options, and `boot_timeout` in seconds: for how long after its boot a machine
+    may be silent before it counts as frozen. Where no script tells when it was booted, that is from
+    the first connection on. When anything takes longer than its time-out, the session asks, once,
+    for the instance to be killed, and raises a SilentError; the next session waits for the next
+    instance.
     """
 
     def __init__(
@@ -94,6 +99,22 @@ class QemuSession(GenodeSession):
         self._since = requests.now()
         super().__init__(host, port, **options)
         self._since = requests.now()
+
+    @staticmethod
+    def is_available(host: str, port: int, timeout: float) -> bool:
+        """Tell within `timeout` seconds whether `host` takes connections, or boots or is frozen.
+
+        The latter of those that a script serves.
+        """
+        return any(QemuSession.available([host], port, timeout))
+
+    @classmethod
+    def available(cls, hosts: Iterable[str], port: int, timeout: float) -> Iterator[str]:
+        """Yield those of `hosts` that take connections, in the order they do, or that are served.
+
+        A host that a script serves is there, though it boots or is frozen.
+        """
+        return probing.connectable(hosts, port, timeout, requests.served_hosts(port))
 
     @classmethod
     def check(cls, taskset: TaskSet, **options: Any) -> None:
@@ -112,24 +133,36 @@ class QemuSession(GenodeSession):
         return super().files(taskset, **options)
 
     def _open(self, host: str, port: int, patience: float) -> None:
-        """Wait until the machine has booted. Raises OSError, TargetError, SilentError."""
-        deadline = time.monotonic() + self._boot_timeout
+        """Wait until the machine has booted. Raises OSError, TaskgenError, SilentError."""
+        began = time.monotonic()
         patient = FIRST_PATIENCE
+        waits = False
         while True:
-            left = deadline - time.monotonic()
             try:
-                return super()._open(host, port, min(patient, patience, max(left, ASK_AGAIN)))
-            except (TimeoutError, ConnectionError) as error:
-                if isinstance(error.__cause__, ConnectionRefusedError):
-                    raise  # no machine, or only just the next one
-                if time.monotonic() >= deadline:
+                return super()._open(host, port, min(patient, patience))
+            except OSError as error:
+                booted = requests.served_hosts(port).get(host)
+                if (booted is None and _is_gone(error)) or let_go():
+                    raise
+                if time.monotonic() >= self._boots_until(booted, began, patience):
                     silent = TimeoutError(
                         f"target {host}, port {port}: it has not answered for "
-                        f"{self._boot_timeout:g} s (session.boot_timeout)"
+                        f"{time.monotonic() - began:.0f} s, and had {self._boot_timeout:g} s to "
+                        "boot (session.boot_timeout)"
                     )
                     raise self._blame(silent) from error
+            if not waits and time.monotonic() - began > TELL_AFTER:
+                waits = True
+                log.info("%s does not answer: it boots, or it is frozen and will be killed", host)
             patient *= 2
-            time.sleep(ASK_AGAIN)
+            let_go(ASK_AGAIN)
+
+    def _boots_until(self, booted: int | None, began: float, patience: float) -> float:
+        """Until when, on the monotonic clock, the machine may be silent: `patience` s at least."""
+        if booted is None:
+            return began + self._boot_timeout
+        since_boot = (requests.now() - booted) / 100
+        return max(time.monotonic() - since_boot + self._boot_timeout, began + patience)
 
     def _blame(self, error: OSError) -> TargetError:
         if not isinstance(error, TimeoutError):
@@ -144,6 +177,13 @@ class QemuSession(GenodeSession):
         )
 
 
+def _is_gone(error: OSError) -> bool:
+    """Whether a host that cannot be connected does not even take connections."""
+    reason = error.__cause__ or error
+    takes_connections = isinstance(reason, TimeoutError | ConnectionError)
+    return isinstance(reason, ConnectionRefusedError) or not takes_connections
+
+
 def _check_boot_timeout(seconds: float) -> None:
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise ConfigurationError(f"session.boot_timeout must be > 0 s, got {seconds}")
+        raise ConfigurationError(f"session.boot_timeout must be > 0 s and finite, got {seconds}")

@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskgen_run.analysis.packing import SIMSO
+from taskgen_run.analysis.scheduling import Scheduling
 from taskgen_run.errors import BugError, ConfigurationError, TaskgenError, one_line, place_of
 from taskgen_run.session import AbstractSession
 from taskgen_run.sessions._simso_inputs import (
@@ -39,7 +41,7 @@ from taskgen_run.sessions._simso_inputs import (
     sim_tasks,
 )
 from taskgen_run.sessions._simso_limits import check_limits
-from taskgen_run.sessions._simulation import Horizons, report_refusal
+from taskgen_run.sessions._simulation import Horizons, report_refusal, scheduling_of
 from taskgen_run.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -117,6 +119,14 @@ class SimSoSession(AbstractSession):
         scheduler = session._checked_scheduler(taskset)
         scheduler.load()
         sim_tasks(taskset, session._options, scheduler.name, session._horizons.first(taskset))
+
+    @classmethod
+    def scheduling(cls, **options: Any) -> Scheduling | None:
+        """As the scheduler says it, unless the kernel, a preemption or a cache costs something."""
+        checked = cls("", 0, **options)._options
+        if checked.etm not in ("wcet", "acet"):
+            return None
+        return scheduling_of(checked, SIMSO, full=checked.etm == "wcet")
 
     @classmethod
     def files(cls, taskset: TaskSet, **options: Any) -> Iterable[Path]:

@@ -50,8 +50,9 @@ def run_batch(
     part stay as they are. Returns the segments (`layout.SEGMENT`), ordered by row and time, and
     empty unless asked for. With `general`, all goes through the event list, also that
     for which there is a shorter way. With `skip_next`, jobs that are released while one of their
-    task is late are skipped. `by_index` (of equals the first task goes first, instead of SimSo's
-    order) and `non_preemptive` are for parts of one processor, without costs.
+    task is late are skipped; with `non_preemptive`, a job keeps its processor to its end. With
+    `by_index`, of equals the first task goes first, instead of SimSo's order: for parts of one
+    processor, without costs.
     """
     rows.migrations.fill(0)  # which a simulation of one processor does not write
     clock = np.zeros(1, layout.CLOCK)

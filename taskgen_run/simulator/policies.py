@@ -78,7 +78,7 @@ def schedule(w: Any, own: int) -> None:
         return
     best = _processor(w, own)
     running = w.cpus[best].running
-    if running != NONE and key_of(w, running) <= key_of(w, job):
+    if running != NONE and (clock.keeping or key_of(w, running) <= key_of(w, job)):
         return
     if scheduler in (RM, FP):
         pop_ready(w)

@@ -47,8 +47,8 @@ def announce(w: Any, task: int) -> None:
 def choose_seat(w: Any, own: int) -> int:
     """Where the first of the line is to go, as the scheduler called on `own` decides; or NONE.
 
-    To an idle processor, or to the one whose job comes last, if that comes after it; `own` if it is
-    one of those.
+    To an idle processor, or to the one whose job comes last, if that comes after it and may be
+    stopped; `own` if it is one of those.
     """
     clock = w.clock[0]
     if clock.ready == 0:
@@ -63,7 +63,8 @@ def choose_seat(w: Any, own: int) -> int:
         key = seats[other].key
         if key > best_key:
             best, best_key = other, key
-    return best if best_key > w.ready[first_place(w)].first else NONE
+    stops = not clock.keeping and best_key > w.ready[first_place(w)].first
+    return best if stops else NONE
 
 
 @compiled

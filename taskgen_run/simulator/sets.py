@@ -106,7 +106,7 @@ def _costs_nothing(w: Any) -> bool:
 def _is_plain(w: Any) -> bool:
     """Whether `simulate_many` has all that is asked for."""
     clock = w.clock[0]
-    if clock.skipping or clock.by_index or clock.keeping:
+    if clock.skipping or clock.by_index:
         return False
     for task in range(clock.tasks):
         if w.inputs[task].wcet == 0 or w.inputs[task].kill_after != NONE:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskgen_run.analysis.sporadic import SporadicTask, from_task, from_taskset, total_load
+from taskgen_run.analysis.sporadic import (
+    SporadicTask,
+    from_task,
+    from_taskset,
+    fullness,
+    total_load,
+)
 from taskgen_run.errors import ConfigurationError
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
@@ -81,6 +87,24 @@ def test_the_load_is_that_of_tasks_without_end() -> None:
     tasks = [SporadicTask(1, 3), SporadicTask(1, 6), SporadicTask(9, 0), SporadicTask(9, 5, jobs=9)]
     assert total_load(tasks) == Fraction(1, 2)
     assert total_load([]) == 0
+
+
+def test_how_full_a_processor_is_is_told_exactly() -> None:
+    third, rest = SporadicTask(10**17, 3 * 10**17), SporadicTask(2, 3)
+    assert fullness([third, rest]) == 0
+    assert fullness([third, rest, SporadicTask(1, 10**30)]) == 1
+    assert fullness([third, SporadicTask(2 * 10**30 - 1, 3 * 10**30)]) == -1
+    assert fullness([third]) == -1
+    assert fullness([third, rest, rest]) == 1
+    assert fullness([SporadicTask(9, 9), SporadicTask(9, 0), SporadicTask(9, 5, jobs=9)]) == 0
+    assert fullness([]) == -1
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=4))
+def test_how_full_a_processor_is_follows_from_the_load(pairs: list[tuple[int, int]]) -> None:
+    tasks = [SporadicTask(*pair) for pair in pairs]
+    load = total_load(tasks)
+    assert fullness(tasks) == (load > 1) - (load < 1)
 
 
 def test_the_last_release() -> None:

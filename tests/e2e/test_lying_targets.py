@@ -69,7 +69,7 @@ def test_a_liar_is_found_out_and_its_variants_finish_elsewhere(lie: str, tmp_pat
     rows = assert_complete(tmp_path / "outputs")
     (line,) = [line for line in said.splitlines() if f"failed on {liar}, attempt 1 of 3" in line]
     assert re.search(LIES[lie], line)
-    assert f"{liar} is put aside (1 times failed)" in said
+    assert f"{liar} has failed 1 time and is put aside: " in said
     (retried,) = [row for row in rows if row["attempts"] > 1]
     assert {row["host"] for row in rows} == set(honest)
     jobs = results.read(tmp_path / "outputs").to_pylist()

@@ -130,7 +130,7 @@ def test_a_run_that_is_interrupted_while_its_guest_boots_again(
     with experiment(tmp_path, host, variants=20) as runner:
         runner.wait_until_finished(3, BOOT_SECONDS)
         tell_monitor(guest, "stop")
-        runner.wait_until_said(f"{host} is restarted", BOOT_SECONDS)
+        runner.wait_until_said(f"{host} has failed 1 time", BOOT_SECONDS)
         wait_until(lambda: host not in locked_hosts(PORT), "its session is closed")
         wait_until(lambda: host in locked_hosts(PORT), "the next one waits for it to boot")
         runner.signal(signal.SIGINT)
@@ -212,7 +212,8 @@ def test_guests_that_never_come_back_leave_the_work_to_others(
         instances[1].process.send_signal(signal.SIGCONT)
     rows = assert_complete(tmp_path / "outputs", VARIANTS)
     assert rows[-1]["host"] == good
-    assert f"nobody has served the request to kill the QEMU instance of {silent}" in said
+    asked = f"the request to kill the QEMU instance of {silent}, port {PORT}, was taken back: "
+    assert f"{asked}nobody has served it" in said
     failed = failed_hosts(tmp_path)
     assert failed[gone]["failures"] >= 1
     assert failed[silent]["put_aside"]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from agents import PATIENCE, ROOT, fresh_address, wait_until
 from instances import (
+    EMPTY,
     SCRIPT,
     Instance,
     arm_kernel,
@@ -28,43 +27,16 @@ from instances import (
     left_in,
     needs_qemu,
     needs_root,
+    put_request,
+    refused,
+    run,
     runtime,
 )
 from networks import BRIDGE, Network, mac_of, needs_dhcp, needs_networks, network
 
-from taskgen_run import requests
-from taskgen_run.errors import InfrastructureError
-
 NOBODY = 65534
 DOCUMENTATION = (ROOT / "docs" / "qemu.md").read_text(encoding="utf-8")
 SHELL_SCRIPTS = ("scripts/qemu-up.sh", "scripts/check.sh", "guest/init", "guest/lease", ".ci/run")
-
-
-def run(
-    *arguments: str | Path, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    """The script, which is expected to end by itself."""
-    return subprocess.run(
-        [*prefix, str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **(environment or {})},
-    )
-
-
-def refused(*arguments: str | Path, environment: dict[str, str] | None = None) -> str:
-    """The one line with which the script refuses its arguments."""
-    done = run(*arguments, environment=environment)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("qemu-up.sh: ")
-    return line.removeprefix("qemu-up.sh: ")
-
-
-@pytest.fixture
-def halts(tmp_path: Path) -> Path:
-    return kernel(tmp_path)
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
@@ -98,6 +70,10 @@ def test_shellcheck_has_nothing_to_say() -> None:
         ("--user 127.0.9.1 --memory 15", "--memory must be a whole number from 16 to 1048576"),
         ("--user 127.0.9.1 --memory 1G", "--memory must be a whole number from 16 to 1048576"),
         ("--user 127.0.9.1 --cpus 0", "--cpus must be a whole number from 1 to 256, got '0'"),
+        (
+            "--user 127.0.9.1 --boot-timeout 0",
+            "--boot-timeout must be a whole number from 1 to 86400",
+        ),
         ("--user 127.0.9.1 --accel hvf", "--accel must be kvm or tcg, got 'hvf'"),
         ("--user 127.0.9.1 --arch sparc", "--arch must be x86_64 or arm, got 'sparc'"),
         ("--user 127.0.9.1 --kernel", "--kernel must be followed by a value; see --help"),
@@ -117,6 +93,10 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused("--user", "127.0.9.1", "--kernel", missing) == said
     assert refused("--user", "127.0.9.1", "--kernel", kernel(tmp_path), "--initrd", missing) == said
     assert refused("--user", "127.0.9.1", "--kernel", tmp_path).startswith(f"'{tmp_path}' must be")
+    console = ("--console", missing / "console")
+    assert refused("--user", "127.0.9.1", "--kernel", kernel(tmp_path), *console) == (
+        f"--console must be a file that can be written, got '{missing}/console'"
+    )
 
 
 @needs_qemu
@@ -153,27 +133,17 @@ def test_the_documentation_names_options_that_there_are() -> None:
 
 @needs_networks
 @needs_dhcp
-def test_the_documentation_sets_up_a_bridge(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```sh\n(sudo ip link add .*?)```", DOCUMENTATION, re.DOTALL)
-    own = f"--pid-file={tmp_path}/pid --dhcp-leasefile={tmp_path}/leases"
-    commands = block.replace("sudo ", "").replace("dnsmasq ", f"dnsmasq {own} ")
-    try:
-        done = subprocess.run(
-            [
-                "unshare",
-                "--net",
-                "sh",
-                "-ec",
-                f"{commands}\nip -d link show dev netbr1 type bridge",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "52:54:00:77:00:01" in done.stdout
-    finally:
-        end(psutil.Process(int((tmp_path / "pid").read_text())))
+def test_the_documentation_sets_up_a_bridge_and_removes_it(tmp_path: Path) -> None:
+    (make,) = re.findall(r"```sh\n(sudo ip link add .*?)```", DOCUMENTATION, re.DOTALL)
+    (remove,) = re.findall(r"```sh\n(sudo sh -c 'kill .*?)```", DOCUMENTATION, re.DOTALL)
+    commands = f"{make}\nip -d link show dev netbr1 type bridge\n{remove}\nip -o link"
+    commands = commands.replace("sudo ", "").replace("/run/", f"{tmp_path}/")
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", commands], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("52:54:00:77:00:01") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_option() -> None:
@@ -181,7 +151,7 @@ def test_help_names_every_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     options = (
         *("user", "port", "arch", "kernel", "initrd", "append", "machine", "nic", "memory"),
-        *("cpus", "accel", "console"),
+        *("cpus", "accel", "console", "boot-timeout"),
     )
     assert [o for o in options if f"--{o} " not in done.stdout] == []
 
@@ -192,7 +162,7 @@ def test_a_bridge_needs_root_and_to_be_one(halts: Path) -> None:
         assert "a bridge needs root" in refused("--kernel", halts, "lo", "tap1")
         return
     assert refused("--kernel", halts, "lo", "tap1") == (
-        "'lo' must be a bridge; make one: ip link add lo type bridge"
+        "'lo' must be a bridge, and is another device; choose another name"
     )
 
 
@@ -216,7 +186,8 @@ def test_a_qemu_that_ends_at_once_three_times_ends_the_script(tmp_path: Path) ->
     arguments = ("--kernel", kernel(tmp_path, dies=True), "--user", address)
     with runtime() as directory, instance(directory, *arguments) as up:
         assert up.ends(2).splitlines()[-1] == (
-            f"qemu-up.sh: {address}: QEMU has ended 3 times at once with 0: without a reason"
+            f"qemu-up.sh: {address}: QEMU has ended 3 times at once with 0: its guest has switched "
+            "itself off; --console - shows why"
         )
         assert len(up.boots) == 3
 
@@ -335,7 +306,7 @@ def test_a_signal_leaves_nothing(halts: Path, signum: str, code: int) -> None:
         up.ends(code)
         if signum != "SIGKILL":
             assert not qemu.is_running()
-            assert left_in(directory) == ["taskgen_run", "taskgen_run/requests"]
+            assert left_in(directory) == EMPTY
         up.assert_nothing_left()
 
 
@@ -377,7 +348,8 @@ def test_an_error_leaves_nothing(halts: Path) -> None:
         end(qemu)
         assert f"'{own}' cannot be made" in up.ends(2)
         own.unlink()
-        (own / "requests").mkdir(parents=True)  # as it is left otherwise
+        for left in EMPTY:  # as it is otherwise
+            (directory / left).mkdir()
 
 
 AT_A_LINE = """
@@ -476,192 +448,3 @@ def lives(up: Instance, address: str, net: Network | None = None) -> int:
     for request in (up.runtime / "taskgen_run" / "requests").glob("*"):
         request.unlink()
     return code
-
-
-# ---- requests ----
-
-
-def put_request(directory: Path, host: str, port: int = 3001, since: object = None) -> Path:
-    """A request as a runner puts it, about the present boot if `since` tells no other instant."""
-    request = directory / f"{host}@{port}@{next(_numbers)}"
-    new = directory / f".{request.name}"
-    new.write_text(f"{requests.now() if since is None else since}\n")
-    return new.rename(request)
-
-
-_numbers = itertools.count()
-
-
-@needs_qemu
-def test_a_request_kills_the_instance_and_boots_the_next(halts: Path) -> None:
-    address = fresh_address()
-    arguments = ("--kernel", halts, "--user", address, "--port", "4001")
-    with runtime() as directory, instance(directory, *arguments) as up:
-        first = up.wait_for_boot()
-        request = put_request(directory / "taskgen_run" / "requests", address, 4001)
-        up.wait_for_boot(2)
-        assert not request.exists()
-        assert not first.is_running()
-        assert "a runner has asked for its end" in up.said
-
-
-@needs_qemu
-def test_it_boots_again_when_its_files_have_been_removed(halts: Path) -> None:
-    address = fresh_address()
-    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
-        first = up.wait_for_boot()
-        shutil.rmtree(directory / "taskgen_run")
-        end(first)
-        up.wait_for_boot(2)
-        put_request(directory / "taskgen_run" / "requests", address)
-        up.wait_for_boot(3)
-
-
-@needs_qemu
-def test_a_request_for_another_is_left_alone(halts: Path) -> None:
-    one, other = fresh_address(), fresh_address()
-    with (
-        runtime() as directory,
-        instance(directory, "--kernel", halts, "--user", one) as up,
-    ):
-        up.wait_for_boot()
-        inbox = directory / "taskgen_run" / "requests"
-        left = [put_request(inbox, other), put_request(inbox, one, 3002), put_request(inbox, "")]
-        mine = put_request(inbox, one)
-        wait_until(lambda: not mine.exists(), "its own request is served")
-        assert [request.exists() for request in left] == [True, True, True]
-        for request in left:
-            request.unlink()
-
-
-@needs_qemu
-@pytest.mark.parametrize("since", ["5", "", "rubbish", "$(touch /tmp/x)", "-1", "9" * 30])
-def test_a_request_about_an_earlier_boot_is_taken_away(halts: Path, since: str) -> None:
-    address = fresh_address()
-    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
-        qemu = up.wait_for_boot()
-        request = put_request(directory / "taskgen_run" / "requests", address, since=since)
-        wait_until(lambda: not request.exists(), "it is taken away")
-        # Had it asked for a kill, this one would have found another instance.
-        assert len(up.boots) == 1
-        assert qemu.is_running()
-
-
-@needs_qemu
-def test_requests_that_no_runner_has_made_are_left_alone(halts: Path, tmp_path: Path) -> None:
-    address = fresh_address()
-    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
-        up.wait_for_boot()
-        inbox = directory / "taskgen_run" / "requests"
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.write_text(f"{requests.now()}\n")
-        strange = [inbox / f"{address}@3001@{name}" for name in ("link", "pipe", "directory")]
-        strange[0].symlink_to(elsewhere)
-        os.mkfifo(strange[1])
-        strange[2].mkdir()
-        mine = put_request(inbox, address, since=0)
-        wait_until(lambda: not mine.exists(), "its own request is served")
-        assert len(up.boots) == 1
-        assert elsewhere.exists()
-        for path in strange:
-            path.rmdir() if path.name.endswith("directory") else path.unlink()
-
-
-@needs_qemu
-def test_instances_side_by_side_are_killed_one_by_one(halts: Path) -> None:
-    addresses = [fresh_address() for _ in range(3)]
-    with runtime() as directory, ExitStack() as stack:
-        # Those that end first leave the files of the others.
-        ups = [
-            stack.enter_context(
-                instance(directory, "--kernel", halts, "--user", address, alone=False)
-            )
-            for address in addresses
-        ]
-        for up in ups:
-            up.wait_for_boot()
-        put_request(directory / "taskgen_run" / "requests", addresses[1])
-        ups[1].wait_for_boot(2)
-        assert [len(up.boots) for up in ups] == [1, 2, 1]
-        ups[0].process.send_signal(signal.SIGKILL)
-        ups[0].ends(-signal.SIGKILL)
-        end(ups[1].wait_for_boot(2))
-        ups[1].wait_for_boot(3)
-        assert [len(up.boots) for up in ups] == [1, 3, 1]
-        assert ups[2].wait_for_boot().is_running()
-
-
-@needs_qemu
-def test_two_runners_that_ask_for_the_same_boot_kill_it_once(
-    halts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address = fresh_address()
-    with runtime() as directory, instance(directory, "--kernel", halts, "--user", address) as up:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-        up.wait_for_boot()
-        since = requests.now()
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: requests.ask_for_kill(address, 3001, since), range(8)))
-        up.wait_for_boot(2)
-        requests.ask_for_kill(address, 3001, since)
-        assert len(up.boots) == 2
-
-
-@needs_qemu
-@pytest.mark.parametrize("part", ["taskgen_run", "taskgen_run/requests"])
-@pytest.mark.parametrize("fault", ["link", "group", "foreign"])
-def test_a_directory_of_requests_of_others_is_refused(
-    halts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, fault: str
-) -> None:
-    if fault == "foreign" and os.geteuid() != 0:
-        pytest.skip("only root can give a directory away")
-    with runtime() as directory:
-        place = directory / part
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        if fault == "link":
-            (tmp_path / "elsewhere").mkdir(mode=0o700)
-            place.symlink_to(tmp_path / "elsewhere")
-        else:
-            place.mkdir(mode=0o700)
-            place.chmod(0o770 if fault == "group" else 0o700)
-            os.chown(place, NOBODY if fault == "foreign" else -1, -1)
-        said = refused(
-            *("--accel", "tcg", "--kernel", halts, "--user", fresh_address()),
-            environment={"XDG_RUNTIME_DIR": str(directory)},
-        )
-        assert said == (
-            f"'{place}' must be a directory of user {os.geteuid()} with mode 700, for nobody else; "
-            "remove it"
-        )
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-        with pytest.raises(InfrastructureError, match=f"'{place}' must be a directory of this"):
-            requests.requests_directory()
-
-
-@needs_qemu
-@needs_root
-def test_with_sudo_it_serves_the_requests_of_the_user(halts: Path) -> None:
-    address = fresh_address()
-    arguments = ("--kernel", halts, "--user", address)
-    sudo = {"SUDO_UID": str(NOBODY)}
-    with runtime(NOBODY) as directory, instance(directory, *arguments, environment=sudo) as up:
-        up.wait_for_boot()
-        assert (directory / "taskgen_run" / "requests").stat().st_uid == NOBODY
-        asked = subprocess.run(
-            [
-                *("setpriv", "--reuid", str(NOBODY), "--clear-groups", sys.executable, "-c"),
-                "from taskgen_run.requests import ask_for_kill, now\n"
-                f"ask_for_kill('{address}', 3001, now())",
-            ],
-            env={"XDG_RUNTIME_DIR": str(directory), "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert (asked.returncode, asked.stderr) == (0, "")
-        assert up.wait_for_boot(2).uids().effective == 0
-        own = Path("/run/user/0" if Path("/run/user/0").is_dir() else "/run", "taskgen_run")
-        assert up.monitor.is_relative_to(own)
-        put_request(own / "requests", address)
-        up.wait_for_boot(3)
-    wait_until(lambda: not list(own.glob(f"{address}.*")), "nothing is left")

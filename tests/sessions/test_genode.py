@@ -161,11 +161,16 @@ def test_the_first_directory_with_the_binary_counts(tmp_path: Path) -> None:
         ("OUT_OF_QUOTA", "out_of_quota"),
     ],
 )
-def test_outcomes_by_type_of_event(end: str, outcome: str, tmp_path: Path) -> None:
+def test_outcomes_by_type_of_event(
+    end: str, outcome: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     script = good(event("START", 0, 1), event(end, 0, 3))
     with FakeTarget(script) as target, session_on(target, tmp_path) as session:
         (job,) = run(session, single())
     assert (job.start_ns, job.end_ns, job.outcome) == (MS, 3 * MS, outcome)
+    told = [message for message in caplog.messages if "ended with an error" in message]
+    assert len(told) == (outcome == "error")
+    assert all("task 0 ('hey') has ended" in message for message in told)
 
 
 @pytest.mark.parametrize("end", ["NOT_SCHEDULED", "OUT_OF_QUOTA"])

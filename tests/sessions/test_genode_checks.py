@@ -65,8 +65,8 @@ def test_a_task_needs_a_binary(tmp_path: Path) -> None:
 def test_a_binary_that_is_missing(tmp_path: Path) -> None:
     message = _refused(single(pkg="hi"), tmp_path)
     assert message == (
-        f"task 0 of task set 'mine': pkg must name a file in '{tmp_path}/bin', got 'hi'; build it, "
-        "or name its directory in session.binaries"
+        f"task 0 of task set 'mine': pkg must name a file in '{tmp_path}/bin', got 'hi'; build it "
+        "(`make -C workloads` builds ours), or name its directory in session.binaries"
     )
     assert "in no directory, got" in _refused(single(), tmp_path, binaries=[])
     assert "'a' or 'b'" in _refused(single(), tmp_path, binaries=["a", "b"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from agents import wait_until
 from genode_targets import (
     QUICK,
     binaries,
@@ -37,6 +38,7 @@ from taskgen_run.sessions.genode import GenodeSession, QemuSession
 from taskgen_run.taskloader.fake import Close, Expect, FakeTarget, Hang, KnowNoLive, Peer, Step
 from taskgen_run.taskloader.protocol import Clear, GetLive, SendDescs
 from taskgen_run.taskset import TaskSet
+from taskgen_run.threads import Threads
 
 CONF = Path(__file__).parents[2] / "conf" / "session"
 
@@ -146,7 +148,7 @@ def test_a_request_that_nobody_serves_is_reported_and_taken_back(
     with FakeTarget([*started(), Hang()], loopback()) as target:
         session = session_on(target, tmp_path)
         with pytest.raises(
-            SilentError, match=r"frozen: .*; nobody has served the request"
+            SilentError, match=r"frozen: .*; the request .* was taken back: nobody has served it"
         ) as caught:
             run(session, single())
         session.close()
@@ -205,7 +207,7 @@ def test_a_machine_that_never_boots_is_killed(step: Step, tmp_path: Path) -> Non
     before = requests.now()
     with served() as taken, FakeTarget([step], loopback()) as target:
         begin = time.monotonic()
-        with pytest.raises(SilentError, match=r"not answered for 1 s \(session.boot_timeout\)"):
+        with pytest.raises(SilentError, match=r"had 1 s to boot \(session.boot_timeout\)"):
             session_on(target, tmp_path, boot_timeout=1)
         assert 1 <= time.monotonic() - begin < 4
     ((_, _, since),) = taken
@@ -222,9 +224,99 @@ def test_a_machine_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
     assert taken == []
 
 
+@contextmanager
+def told(*hosts: str, port: int, booted: float = 0.0) -> Iterator[None]:
+    """A script says that it serves these hosts, and has booted them so many seconds ago."""
+    directory = requests.requests_directory().parent / "instances"
+    assert requests.served_hosts(port) == {}
+    instant = requests.now() - int(booted * 100)
+    files = [directory / f"{host}@{port}@{instant}@{host}.{os.getpid()}.2" for host in hosts]
+    for file in files:
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
+
+
+def test_a_machine_that_a_script_serves_is_available_whatever_it_does() -> None:
+    with FakeTarget([], loopback()) as there:
+        boots, absent = loopback(), loopback()
+        hosts = [absent, boots, there.host]
+        with told(boots, port=there.port):
+            assert set(QemuSession.available(hosts, there.port, 1)) == {boots, there.host}
+            assert QemuSession.is_available(boots, there.port, 1)
+            assert not QemuSession.is_available(absent, there.port, 1)
+            assert list(QemuSession.available([boots], there.port + 1, 1)) == []
+
+
+def test_a_machine_that_a_script_serves_is_killed_though_it_takes_no_connections(
+    tmp_path: Path,
+) -> None:
+    with FakeTarget([], loopback()) as target:
+        pass
+    with (
+        told(target.host, port=target.port),
+        served() as taken,
+        pytest.raises(SilentError, match=r"had 1 s to boot .*; its QEMU instance is killed"),
+    ):
+        session_on(target, tmp_path, boot_timeout=1)
+    assert [host for host, _, _ in taken] == [target.host]
+
+
+def test_a_machine_that_was_booted_long_ago_is_killed_as_soon_as_it_does_not_answer(
+    tmp_path: Path,
+) -> None:
+    script: list[Step] = [KnowNoLive(), Expect(GetLive), Hang()]
+    with (
+        FakeTarget(script, loopback()) as target,
+        told(target.host, port=target.port, booted=100),
+        served() as taken,
+    ):
+        begin = time.monotonic()
+        with pytest.raises(SilentError, match=r"had 90 s to boot .*; its QEMU instance is killed"):
+            session_on(target, tmp_path, boot_timeout=90, reply_timeout=1.5)
+        assert 1.5 <= time.monotonic() - begin < 20
+    assert len(taken) == 1
+
+
+def test_a_session_that_is_let_go_asks_for_nothing(tmp_path: Path) -> None:
+    with FakeTarget([], loopback()) as target:
+        pass
+    errors: list[Exception] = []
+    threads = Threads(errors.append)
+    with told(target.host, port=target.port), served() as taken:
+        threads.spawn(session_on, "one", target, tmp_path, connects=True)
+        wait_until(lambda: threads.wait_for_machines, "it waits for the machine")
+        threads.end(20)
+        assert taken == []
+    (error,) = errors
+    assert isinstance(error, ConnectionError)
+
+
+def test_a_machine_that_a_script_serves_no_more_is_not_waited_for(tmp_path: Path) -> None:
+    with FakeTarget([], loopback()) as target:
+        pass
+
+    def leave() -> None:
+        with told(target.host, port=target.port):
+            began.set()
+            time.sleep(0.5)
+
+    began = threading.Event()
+    script = threading.Thread(target=leave)
+    script.start()
+    assert began.wait(10)
+    with served() as taken, pytest.raises(ConnectionError, match="no connection"):
+        session_on(target, tmp_path, boot_timeout=60)
+    script.join()
+    assert taken == []
+
+
 def test_boot_timeout_must_be_positive(tmp_path: Path) -> None:
     for seconds in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(ConfigurationError, match=r"session.boot_timeout must be > 0 s, got"):
+        with pytest.raises(
+            ConfigurationError, match=r"session.boot_timeout must be > 0 s and finite, got"
+        ):
             QemuSession.check(single(), boot_timeout=seconds, binaries=binaries(tmp_path / "bin"))
 
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +29,14 @@ from taskgen_run.sessions.simso import SimSoSession
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 
-SCHEDULERS = ("RM", "DM", "FP", "EDF", "P_RM", "P_EDF")
+OWN = Path(__file__).parent / "schedulers"
+SCHEDULERS = {
+    **{name: name for name in ("RM", "DM", "FP", "EDF", "P_RM", "P_EDF")},
+    "NP_FP": str(OWN / "np_fp.py"),
+    "NP_EDF": str(OWN / "np_edf.py"),
+}
+"""What SimSo calls each scheduler; it has none that is not preemptive, so it is given some."""
+
 Case = tuple[list[Task], dict[str, Any]]
 
 
@@ -77,7 +85,7 @@ def random_case(rng: random.Random) -> Case:
 
 def _random_options(rng: random.Random) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "scheduler": rng.choice(SCHEDULERS),
+        "scheduler": rng.choice([*SCHEDULERS]),
         "cpus": rng.choice([1, 1, 2, 2, 3, 4]),
         "on_miss": rng.choice(["continue", "continue", "abort"]),
         "duration_ms": rng.choice([20, 40, 60.5, "auto"]),
@@ -93,7 +101,7 @@ def _random_options(rng: random.Random) -> dict[str, Any]:
 def simso_answer(members: list[Task], options: dict[str, Any]) -> tuple[pa.RecordBatch, Any]:
     """The jobs and segments of SimSo."""
     taskset = TaskSet([task.copy() for task in members], "both")
-    session = SimSoSession("", 0, **options)
+    session = SimSoSession("", 0, **{**options, "scheduler": SCHEDULERS[options["scheduler"]]})
     session.start(taskset)
     jobs: Any = []
     while session.is_running(taskset):

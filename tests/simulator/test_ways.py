@@ -25,8 +25,10 @@ def test_one_processor(scheduler: int, plain: bool, skip_next: bool) -> None:
 
 @pytest.mark.parametrize("trace", [False, True])
 @pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("non_preemptive", [False, True])
 @pytest.mark.parametrize("scheduler", [layout.RM, layout.FP, layout.EDF])
-def test_several_processors(scheduler: int, plain: bool, trace: bool) -> None:
-    rng = random.Random(f"several {scheduler} {plain} {trace}")
-    tasks, parts = random_sets(rng, 3 * SETS, plain=plain)
-    assert list(differences(tasks, parts, scheduler=scheduler, trace=trace)) == []
+def test_any_processors(scheduler: int, non_preemptive: bool, plain: bool, trace: bool) -> None:
+    rng = random.Random(f"any {scheduler} {non_preemptive} {plain} {trace}")
+    tasks, parts = random_sets(rng, 2 * SETS, plain=plain)
+    options = {"scheduler": scheduler, "non_preemptive": non_preemptive}
+    assert list(differences(tasks, parts, trace=trace, **options)) == []

@@ -92,8 +92,11 @@ def differences(tasks: NDArray[Any], parts: NDArray[Any], **options: Any) -> Ite
         rows = layout.Rows(*(np.full(count, unwritten, kind) for kind in kinds))
         found.append((rows, run_batch(tasks, parts, rows, general=general, **options)))
     (rows, segments), (general_rows, general_segments) = found
-    if not rows.preemptions.any() or (parts["cpus"] > 1).any() != rows.migrations.any():
-        yield "too few preemptions or migrations, or too many"
+    preemptive = not options.get("non_preemptive")
+    if rows.preemptions.any() != preemptive:
+        yield "too few preemptions, or too many"
+    if rows.migrations.any() != (preemptive and (parts["cpus"] > 1).any()):
+        yield "too few migrations, or too many"
     for outcome in (layout.FINISHED, layout.UNFINISHED):
         if outcome not in rows.outcome:
             yield f"no outcome {outcome}"
@@ -123,6 +126,7 @@ def main(arguments: list[str]) -> int:
         options = {
             "scheduler": scheduler,
             "skip_next": rng.random() < 0.2,
+            "non_preemptive": rng.random() < 0.2 and scheduler not in FOR_ONE,
             "trace": rng.random() < 0.7,
         }
         for difference in differences(tasks, parts, **options):

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
-from taskgen_run.sessions._fastsim_inputs import Options
+SIMSO = "simso"
+"""The packing that each partitioned scheduler of SimSo has of its own."""
 
 Load = tuple[int, int]
 """Execution time and period of a task in ns; the period of a single job is 0."""
 
 
-def pack(tasks: Sequence[Load], options: Options) -> list[int] | None:
-    """The processor of each of `tasks`; None if there are not enough."""
-    if options.packing == "simso":
-        return (_least_loaded if options.scheduler == "P_RM" else _decreasing)(tasks, options.cpus)
-    return _by_fit(tasks, options.cpus, FITS[options.packing])
+def pack(
+    tasks: Sequence[Load], cpus: int, packing: str, *, rate_monotonic: bool
+) -> list[int] | None:
+    """The processor of each of `tasks`; None if there are not enough.
+
+    `packing` is 'simso' or one of `FITS`; SimSo's is another one for P_RM than for P_EDF.
+    """
+    if packing == SIMSO:
+        return (_least_loaded if rate_monotonic else _decreasing)(tasks, cpus)
+    return _by_fit(tasks, cpus, FITS[packing])
 
 
 def _least_loaded(tasks: Sequence[Load], cpus: int) -> list[int]:
