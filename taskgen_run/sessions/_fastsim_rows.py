@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taskgen_run.analysis.packing import pack
-from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA, Outcome
+from taskgen_run.job import JOB_SCHEMA, OUTCOMES, SEGMENT_SCHEMA
 from taskgen_run.sessions._fastsim_inputs import SCHEDULERS, Options
 from taskgen_run.sessions._simulation import COSTS
 from taskgen_run.simulator import layout
@@ -19,19 +20,6 @@ from taskgen_run.simulator.batch import Costs, run_batch
 from taskgen_run.simulator.columns import fill_columns, mark_valid
 from taskgen_run.task import to_ns
 from taskgen_run.variants import TaskSets
-
-_OUTCOME_CODES = np.array(
-    [
-        list(Outcome).index(outcome)
-        for outcome in (
-            Outcome.FINISHED,
-            Outcome.KILLED,
-            Outcome.UNFINISHED,
-            Outcome.NOT_SCHEDULED,
-        )
-    ],
-    np.int8,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +54,15 @@ class Simulated:
     def jobs(self) -> pa.RecordBatch:
         """Every job, ordered by task set, task and number."""
         count = len(self.rows.end)
-        variant, number, release, deadline = (np.empty(count, np.int64) for _ in range(4))
-        task = np.empty(count, np.int32)
+        variant, number, release, deadline = (_memory(count, np.int64) for _ in range(4))
+        task = _memory(count, np.int32)
         fill_columns(self.tasks, *self._positions(), variant, task, number, release, deadline)
-        hosts: Any = pa.array(np.zeros(count, np.int32))
-        outcome: Any = pa.array(_OUTCOME_CODES[self.rows.outcome], pa.int8())
+        zeros = _zeros(count)
+        hosts: Any = pa.array(zeros)
+        outcome: Any = pa.array(self.rows.outcome)
         columns: dict[str, Any] = {
             "taskset": variant,
-            "attempt": np.zeros(count, np.int32),
+            "attempt": zeros,
             "host": pa.DictionaryArray.from_arrays(hosts, pa.array([""])),
             "task": task,
             "job": number,
@@ -124,10 +113,11 @@ def simulate_all(
         parts = np.zeros(len(tasksets), layout.PART)
         parts["first"], parts["last"], parts["cpus"] = firsts[:-1], firsts[1:], options.cpus
         parts["horizon"] = horizons
-    rows, segments = run_batch(
+    rows = _rows(int(tasks["count"].sum()))
+    segments = run_batch(
         gathered,
         parts,
-        count=int(tasks["count"].sum()),
+        rows,
         scheduler=SCHEDULERS[options.scheduler],
         costs=Costs(*(to_ns(getattr(options, name)) for name in COSTS)),
         by_index=options.tie == "index",
@@ -135,8 +125,10 @@ def simulate_all(
         skip_next=options.on_miss == "skip-next",
         trace=options.trace,
     )
-    jobs = np.add.reduceat(tasks["count"], firsts[:-1]) if len(tasks) else np.zeros(0, np.int64)
-    rows.outcome[np.repeat(refused, jobs)] = layout.SKIPPED
+    for task in tasks[np.repeat(refused, sizes)] if refused.any() else ():
+        place = slice(task["row"], task["row"] + task["count"])
+        rows.start[place] = rows.end[place] = layout.NONE
+        rows.outcome[place], rows.preemptions[place] = layout.SKIPPED, 0
     return Simulated(tasksets, tasks, refused, rows, segments)
 
 
@@ -169,9 +161,40 @@ def _partitioned(
     return tasks[order], np.array(parts, layout.PART)
 
 
+def _rows(count: int) -> layout.Rows:
+    """Memory for what is found out about `count` jobs."""
+    return layout.Rows(
+        start=_memory(count, np.int64),
+        end=_memory(count, np.int64),
+        outcome=_memory(count, np.int8),
+        preemptions=_memory(count, np.int32),
+        migrations=_memory(count, np.int32),
+    )
+
+
+def _memory(count: int, kind: type[np.integer[Any]]) -> NDArray[Any]:
+    """An array in Arrow's memory.
+
+    Its allocator hands the columns of earlier batches out again, where the system would first map
+    and clear every page, which takes longer than a simulation.
+    """
+    buffer: Any = pa.allocate_buffer(count * np.dtype(kind).itemsize)
+    return np.ndarray(count, kind, buffer)
+
+
+def _zeros(count: int) -> NDArray[np.int32]:
+    """Zeros that all batches share, and nobody writes to."""
+    return _many_zeros((count - 1).bit_length())[:count]
+
+
+@functools.cache
+def _many_zeros(bits: int) -> NDArray[np.int32]:
+    return np.zeros(1 << bits, np.int32)
+
+
 def _nullable(values: NDArray[np.int64]) -> pa.Array[Any]:
     """Values of which those that are NONE are null."""
-    bits = np.empty((len(values) + 7) // 8, np.uint8)
+    bits = _memory((len(values) + 7) // 8, np.uint8)
     missing = mark_valid(values, bits)
     arrays: list[Any] = [bits, values]
     buffers: Any = [pa.py_buffer(array) for array in arrays]

@@ -12,8 +12,6 @@ from taskgen_run.simulator import layout
 from taskgen_run.simulator.layout import (
     DONE,
     FULL,
-    NONE,
-    UNFINISHED,
     Machine,
     Rows,
 )
@@ -36,8 +34,8 @@ FREE = Costs()
 def run_batch(
     tasks: NDArray[Any],
     parts: NDArray[Any],
+    rows: Rows,
     *,
-    count: int,
     scheduler: int,
     costs: Costs = FREE,
     skip_next: bool = False,
@@ -45,24 +43,18 @@ def run_batch(
     non_preemptive: bool = False,
     trace: bool = False,
     general: bool = False,
-) -> tuple[Rows, NDArray[Any]]:
+) -> NDArray[Any]:
     """Simulate each of `parts` (`layout.PART`) with its share of `tasks` (`layout.TASK_INPUT`).
 
-    The results of a task's jobs are in the rows from its `row` on, of `count` rows in all; those
-    of tasks that are in no part are UNFINISHED. The segments (`layout.SEGMENT`) are ordered by row
-    and time, and empty unless asked for. With `general`, all goes through the event list, also that
+    The results of a task's jobs go to `rows` from its `row` on; the rows of tasks that are in no
+    part stay as they are. Returns the segments (`layout.SEGMENT`), ordered by row and time, and
+    empty unless asked for. With `general`, all goes through the event list, also that
     for which there is a shorter way. With `skip_next`, jobs that are released while one of their
     task is late are skipped; with `non_preemptive`, a job keeps its processor to its end. With
     `by_index`, of equals the first task goes first, instead of SimSo's order: for parts of one
     processor, without costs.
     """
-    rows = Rows(
-        start=np.full(count, NONE, np.int64),
-        end=np.full(count, NONE, np.int64),
-        outcome=np.full(count, UNFINISHED, np.int8),
-        preemptions=np.zeros(count, np.int32),
-        migrations=np.zeros(count, np.int32),
-    )
+    rows.migrations.fill(0)  # which a simulation of one processor does not write
     clock = np.zeros(1, layout.CLOCK)
     clock["scheduler"] = scheduler
     clock["skipping"] = skip_next
@@ -86,8 +78,11 @@ def run_batch(
         elif clock[0]["status"] != DONE:
             raise BugError(f"simulation {ended} of a batch ended with {clock[0]['status']}")
         done = ended
+    if not trace:
+        return np.empty(0, layout.SEGMENT)
     together = np.concatenate(segments) if segments else np.empty(0, layout.SEGMENT)
-    return rows, sort_segments(together, count)
+    ordered: NDArray[Any] = sort_segments(together, len(rows.end))
+    return ordered
 
 
 def _machine(tasks: NDArray[Any], parts: NDArray[Any], clock: NDArray[Any], room: int) -> Machine:
@@ -110,6 +105,12 @@ def _machine(tasks: NDArray[Any], parts: NDArray[Any], clock: NDArray[Any], room
         notes=np.empty((cpus, waits), np.int64),
         waiting=np.empty(2 * most + cpus + 16, np.int64),
         starting=np.empty(most + 1, np.int64),
+        timers=np.empty(room * (2 * most + 64), layout.ENTRY),
+        soon=np.empty(layout.FEW + 1, np.int64),
+        times=np.empty(most, np.int64),
+        turns=np.empty(most, np.int64),
+        seats=np.empty(cpus, layout.SEAT),
+        ends=np.empty(cpus, np.int64),
         segments=np.empty(room * (4 * jobs + 64) if clock[0]["tracing"] else 0, layout.SEGMENT),
     )
 

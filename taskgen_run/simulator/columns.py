@@ -21,31 +21,43 @@ def fill_columns(
 ) -> None:
     """Fill the last five, for each job, from `tasks` and the variant and position of each.
 
-    A job whose task has no relative deadline, but `layout.NO_DEADLINE`, has none.
+    A job whose task has no relative deadline, but `layout.NO_DEADLINE`, has none. Column by column,
+    which compilers make wide instructions of.
     """
     for place in range(tasks.size):
         given = tasks[place]
-        time, relative = given.offset, given.deadline
-        for job in range(given.count):
-            row = given.row + job
-            variant[row] = variants[place]
-            task[row] = positions[place]
-            number[row] = job
-            release[row] = time
-            deadline[row] = NONE if relative == NO_DEADLINE else time + relative
-            time += given.period
+        row, count, period = given.row, given.count, given.period
+        variant[row : row + count] = variants[place]
+        task[row : row + count] = positions[place]
+        for job in range(count):
+            number[row + job] = job
+        for job in range(count):
+            release[row + job] = given.offset + job * period
+        if given.deadline == NO_DEADLINE:
+            deadline[row : row + count] = NONE
+        else:
+            first = given.offset + given.deadline
+            for job in range(count):
+                deadline[row + job] = first + job * period
 
 
 @kept
 def mark_valid(values: Any, bits: Any) -> int:
     """Set the bit of each value that is there in `bits`, lowest first; how many are not."""
     missing = 0
-    for byte in range(bits.size):
+    whole = values.size // 8
+    for byte in range(whole):
         mask = 0
-        for bit in range(min(8, values.size - 8 * byte)):
-            if values[8 * byte + bit] != NONE:
-                mask |= 1 << bit
-            else:
-                missing += 1
+        for bit in range(8):
+            there = values[8 * byte + bit] != NONE
+            mask |= there << bit
+            missing += not there
         bits[byte] = mask
+    if 8 * whole < values.size:
+        mask = 0
+        for place in range(8 * whole, values.size):
+            there = values[place] != NONE
+            mask |= there << (place & 7)
+            missing += not there
+        bits[whole] = mask
     return missing

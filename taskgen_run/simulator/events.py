@@ -60,9 +60,3 @@ def pop_event(w: Any) -> None:
     clock.events -= 1
     last = w.events[clock.events]
     sift_down(w.events, clock.events, last.first, last.second, last.third)
-
-
-@compiled
-def replace_event(w: Any, time: int, seq: int, code: int) -> None:
-    """Put another event in the place of the first of the heap."""
-    sift_down(w.events, w.clock[0].events, time, seq, code)

@@ -22,20 +22,29 @@ RESCHED, ACTIVATE, TERMINATE, PREEMPT = range(4)
 # Where a processor's loop stands.
 BEGINNING, CONTEXT, LOADING, WAITING, SAVING, DECIDING, DECIDED, HANDLED = range(8)
 
+# What a processor of a direct simulation has instead of a job whose end it is to handle.
+ENDED = -2
+
 # Where a job stands.
 NEW, PASSIVE, HOLDING, OVER = range(4)
 
 # Why a simulation ended.
 DONE, FULL, FOREIGN = range(3)
 
-# How a job ended.
-FINISHED, KILLED, UNFINISHED, SKIPPED = range(4)
+# How a job ended: the places in the dictionary of the results.
+FINISHED, KILLED, SKIPPED, UNFINISHED = 0, 1, 4, 6
 
 TASK_BITS, TASK_MASK = 32, 2**32 - 1
 """A job of a task, where one number names both: `job << 32 | task`."""
 
 INFINITY = 2**62
 """The key of what comes last."""
+
+NEVER = 2**54
+"""An instant after all others of a direct simulation."""
+
+FEW, FEW_BITS, FEW_MASK = 128, 7, 127
+"""So many tasks are few. Where they are, one number names an instant and a task."""
 
 NO_DEADLINE = 2**52
 """The relative deadline of a job without one: later than the end of any simulation."""
@@ -53,12 +62,14 @@ CLOCK = np.dtype(
             "tasks",
             "locked",
             "dirty",
+            "noted",
             "events",
             "fifo_head",
             "fifo_tail",
             "waiting",
             "ready",
             "ready_seq",
+            "starting",
             "timers",
             "segments",
             "tracing",
@@ -76,8 +87,8 @@ CLOCK = np.dtype(
 )
 """The one record of what a simulation is at.
 
-`events`, `waiting`, `ready` and `segments` count the entries of the arrays of that name, `timers`
-those of `starting`. `skipping`: jobs released while one is late are; `by_index`: of equals
+`events`, `waiting`, `ready`, `starting`, `timers` and `segments` count the entries of the arrays
+of that name. `skipping`: jobs released while one is late are; `by_index`: of equals
 the first task goes first; `keeping`: a job keeps its processor to its end.
 """
 
@@ -152,9 +163,7 @@ HEAD = np.dtype(
         for name in (
             "number",
             "created",
-            "next_release",
-            "release",
-            "deadline",
+            "posted",
             "left",
             "since",
             "start",
@@ -163,12 +172,44 @@ HEAD = np.dtype(
             "last_segment",
             "key",
             "seq",
+            "migrations",
+            "cpu",
+            "last_cpu",
+            "going",
         )
     ],
     align=True,
 )
-"""A task on a processor of its own simulation, and the first of its jobs that has not ended, job
-`number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`."""
+"""A task in a direct simulation, and the first of its jobs that has not ended, job
+`number`: it has `left` to execute, and what orders it among the ready ones is `key` and `seq`.
+`posted` counts the next release among what is posted. `cpu` is the processor that the task had
+last, `last_cpu` the one where the job last executed; `going` is the number of what was posted for
+the job to go on."""
+
+SEAT = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "stage",
+            "running",
+            "job",
+            "key",
+            "end_seq",
+            "notes",
+            "taken",
+            "calls",
+            "told",
+            "touched",
+            "waits",
+            "target",
+            "chosen",
+        )
+    ],
+    align=True,
+)
+"""A processor in a direct simulation. As the scheduler has it, `running` with `key` is its task; as
+itself has it, `job`. `notes` of which some are `taken`, `calls` of the scheduler, and whether it is
+`told` of a decision, are what it has to do; it is `touched` once it has done anything."""
 
 CPU_STATE = np.dtype(
     [
@@ -225,4 +266,10 @@ class Machine(NamedTuple):
     notes: Any
     waiting: Any
     starting: Any
+    timers: Any
+    soon: Any
+    times: Any
+    turns: Any
+    seats: Any
+    ends: Any
     segments: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskgen_run.simulator.compiling import compiled
+from taskgen_run.simulator.compiling import called, compiled
 from taskgen_run.simulator.events import pop_event, post
 from taskgen_run.simulator.jobs import close, kill, start_timer, step_job, step_task
 from taskgen_run.simulator.layout import (
@@ -22,9 +22,9 @@ from taskgen_run.simulator.layout import (
 from taskgen_run.simulator.processor import holds, step_cpu
 
 
-@compiled
-def simulate(w: Any) -> int:
-    """Run what `w` is prepared for; DONE, or why it ended before."""
+@called
+def simulate(w: Any) -> None:
+    """Run what `w` is prepared for; the status is DONE, or why it ended before."""
     _begin(w)
     clock = w.clock[0]
     horizon = clock.horizon
@@ -49,7 +49,6 @@ def simulate(w: Any) -> int:
             break
         _step(w, code & KIND_MASK, code >> KIND_BITS, seq)
     _end(w)
-    return int(clock.status)
 
 
 @compiled

@@ -12,12 +12,14 @@ from taskgen_run.simulator.layout import (
     FINISHED,
     FULL,
     KILLED,
+    NEVER,
     NONE,
     SKIPPED,
     UNFINISHED,
     Machine,
 )
 from taskgen_run.simulator.loop import simulate
+from taskgen_run.simulator.multiprocessor import simulate_many
 from taskgen_run.simulator.uniprocessor import simulate_one
 
 
@@ -48,23 +50,36 @@ def run_parts(
             w.notes,
             w.waiting,
             w.starting,
+            w.timers,
+            w.soon,
+            w.times,
+            w.turns,
+            w.seats,
+            w.ends,
             w.segments,
         )
         clock.horizon = part.horizon
         clock.tasks = part.last - part.first
         clock.cpus = part.cpus
-        alone = part.cpus == 1 and _costs_nothing(w) and not general
-        if (simulate_one(v, rows) if alone else simulate(v)) != DONE:
+        direct = not general and _costs_nothing(w) and part.horizon < NEVER
+        if direct and part.cpus == 1:
+            simulate_one(v, rows)
+        elif direct and _is_plain(v):
+            simulate_many(v, rows)
+        else:
+            direct = False
+            simulate(v)
+        if clock.status != DONE:
             return number, filled
         if filled + clock.segments > found.size:
             clock.status = FULL
             return number, filled
-        if not alone:
+        if not direct:
             _write_rows(v, rows)
         for place in range(clock.segments):
             segment, given = found[filled], v.segments[place]
             segment.job = given.job
-            if not alone:
+            if not direct:
                 task = v.jobs[given.job].task
                 segment.job += v.inputs[task].row - v.tasks[task].base
             segment.cpu = given.cpu + part.cpu
@@ -85,6 +100,18 @@ def _costs_nothing(w: Any) -> bool:
         + clock.context_load
         == 0
     )
+
+
+@compiled
+def _is_plain(w: Any) -> bool:
+    """Whether `simulate_many` has all that is asked for."""
+    clock = w.clock[0]
+    if clock.skipping or clock.by_index:
+        return False
+    for task in range(clock.tasks):
+        if w.inputs[task].wcet == 0 or w.inputs[task].kill_after != NONE:
+            return False
+    return True
 
 
 @compiled

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskgen_run.simulator.compiling import compiled
-from taskgen_run.simulator.events import pop_event, push_event, replace_event
+from taskgen_run.simulator.compiling import called, compiled
+from taskgen_run.simulator.heap import sift_down, sift_up
 from taskgen_run.simulator.layout import (
     DONE,
     EDF,
@@ -19,123 +19,138 @@ from taskgen_run.simulator.layout import (
     FINISHED,
     FULL,
     KILLED,
-    KIND_BITS,
-    KIND_MASK,
+    NEVER,
     NONE,
     RM_MONO,
     SKIPPED,
-    TASK,
     TASK_BITS,
     TASK_MASK,
-    TIMER_END,
     UNFINISHED,
 )
-from taskgen_run.simulator.ready import drop_first, push_entry
+from taskgen_run.simulator.line import first_place, leave_line, line_up
+from taskgen_run.simulator.releases import begin_releases, next_release, next_task, post_release
 
 
-@compiled
-def simulate_one(w: Any, rows: Any) -> int:
-    """Run what `w` is prepared for, and write its rows; DONE, or FULL if the memory is too small.
+@called
+def simulate_one(w: Any, rows: Any) -> None:
+    """Run what `w` is prepared for, and write its rows; the status is DONE, or FULL.
 
-    `waiting` counts the jobs that are to be made ready, in the order of the array of that name.
+    A job is ready when it becomes the first of its task; `asked` tells until which the scheduler
+    knows them.
     """
     clock = w.clock[0]
     horizon = clock.horizon
     _begin(w)
     running = NONE
-    end_time, end_seq = horizon, 0
+    end_time, end_seq, asked = NEVER, 0, 0
     while clock.status == DONE:
-        now = horizon
-        if clock.events > 0:
-            now = w.events[0].first
-        if running != NONE and end_time < now:
-            now = end_time
+        release = next_release(w)
+        kill = w.timers[0].first if clock.timers > 0 else NEVER
+        now = min(end_time, release, kill)
         if now >= horizon:
             break
         clock.now = now
         woken = False
-        while True:
-            first = clock.events > 0 and w.events[0].first == now
-            if running != NONE and end_time == now and not (first and w.events[0].second < end_seq):
-                _finish(w, rows, running)
-                running = NONE
-                woken = True
-            elif first:
-                code = w.events[0].third
-                if code & KIND_MASK == TASK:
-                    task = code >> KIND_BITS
-                    _release(w, rows, task, running == task and end_time == now)
-                else:
-                    pop_event(w)
-                    task, number = code >> KIND_BITS & TASK_MASK, code >> KIND_BITS + TASK_BITS
-                    ends_now = running == task and end_time == now
-                    if w.heads[task].number == number and not ends_now:
-                        _kill(w, rows, task, running == task)
-                        if running == task:
-                            running = NONE
-                        woken = True
-            else:
-                break
-        if clock.timers > 0:
+        if end_time < release and end_time < kill:
+            _finish(w, rows, running)
+            running = NONE
+            if clock.ready == 0:
+                end_time = NEVER
+                continue
+            woken = True
+        elif release < end_time and release < kill:
+            while next_release(w) == now:
+                _release(w, rows, False)
+        else:
+            running, woken = _take_in_turn(w, rows, running, end_time == now, end_seq)
+        if clock.starting > 0:
             _start_timers(w)
-        while woken or clock.waiting > 0:
-            woken = False
+        if woken or clock.ready_seq != asked:
             before = running
             running = _decide(w, running)
-            if running == NONE:
-                break
-            head = w.heads[running]
-            if running != before:
-                head.since = now
-                end_time = now + head.left
-                if head.left == 0:
-                    _finish(w, rows, running)
-                    running = NONE
-                    woken = True
+            asked = clock.ready_seq
             clock.seq += 1
             end_seq = clock.seq
+            if running == NONE:
+                end_time = NEVER
+            elif running != before:  # without work, it is the only one to end next, and now
+                w.heads[running].since = now
+                end_time = now + w.heads[running].left
     if clock.status == DONE:
         _close(w, rows, running, end_time)
-    return int(clock.status)
 
 
 @compiled
 def _begin(w: Any) -> None:
     clock = w.clock[0]
     clock.now = clock.seq = clock.status = 0
-    clock.events = clock.waiting = clock.timers = 0
+    clock.starting = clock.timers = 0
     clock.ready = clock.ready_seq = clock.segments = 0
     for task in range(clock.tasks):
         head = w.heads[task]
         head.number = NONE
         head.created = 0
-        head.next_release = w.inputs[task].offset
-        if w.inputs[task].count > 0:
-            clock.seq += 1
-            push_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
+    begin_releases(w)
 
 
 @compiled
-def _release(w: Any, rows: Any, task: int, ends_now: bool) -> None:
+def _take_in_turn(
+    w: Any, rows: Any, running: int, ends_now: bool, end_seq: int
+) -> tuple[int, bool]:
+    """Ends, releases and kills of one instant, in the order in which they were posted.
+
+    What runs afterwards, and whether the processor has become free.
+    """
+    clock = w.clock[0]
+    now = clock.now
+    woken = False
+    while True:
+        released = next_release(w) == now
+        release_seq = w.heads[next_task(w)].posted if released else NEVER
+        killed = clock.timers > 0 and w.timers[0].first == now
+        kill_seq = w.timers[0].second if killed else NEVER
+        first = min(release_seq, kill_seq)
+        if running != NONE and ends_now and end_seq < first:
+            _finish(w, rows, running)
+            running = NONE
+            woken = True
+        elif first == NEVER:
+            return running, woken
+        elif release_seq < kill_seq:
+            _release(w, rows, ends_now and running == next_task(w))
+        else:
+            job = w.timers[0].third
+            _drop_timer(w)
+            task, number = job & TASK_MASK, job >> TASK_BITS
+            if w.heads[task].number == number and not (ends_now and running == task):
+                _kill(w, rows, task, running == task)
+                if running == task:
+                    running = NONE
+                woken = True
+
+
+@compiled
+def _release(w: Any, rows: Any, ends_now: bool) -> None:
     """Release the next job, and post the release after it."""
+    task = next_task(w)
     head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
     number = head.created
-    skipped = clock.skipping and _is_late(w, rows, task, ends_now)
-    head.created += 1
+    skipped = False
+    if clock.skipping:
+        skipped = _is_late(w, rows, task, ends_now)
+        rows.outcome[given.row + number] = SKIPPED if skipped else UNFINISHED
+    head.created = number + 1
     if skipped:
-        rows.outcome[given.row + number] = SKIPPED
+        rows.start[given.row + number] = rows.end[given.row + number] = NONE
+        rows.preemptions[given.row + number] = 0
     else:
         if head.number == NONE:
             _become_first(w, task, number)
         if given.kill_after != NONE:
-            w.starting[clock.timers] = number << TASK_BITS | task
-            clock.timers += 1
-    if head.created < given.count:
-        head.next_release += given.period
-        clock.seq += 1
-        replace_event(w, head.next_release, clock.seq, task << KIND_BITS | TASK)
-    else:
-        pop_event(w)
+            w.starting[clock.starting] = number << TASK_BITS | task
+            clock.starting += 1
+    more = number + 1 < given.count
+    post_release(w, task, clock.now + given.period if more else NEVER)
 
 
 @compiled
@@ -154,61 +169,70 @@ def _following(w: Any, rows: Any, task: int) -> int:
     """The job that follows the first one, if it was released."""
     head, given = w.heads[task], w.inputs[task]
     number = head.number + 1
-    while number < head.created and rows.outcome[given.row + number] == SKIPPED:
+    while (
+        w.clock[0].skipping
+        and number < head.created
+        and rows.outcome[given.row + number] == SKIPPED
+    ):
         number += 1
     return int(number) if number < head.created else NONE
 
 
 @compiled
 def _become_first(w: Any, task: int, number: int) -> None:
-    head, given, clock = w.heads[task], w.inputs[task], w.clock[0]
+    head, given = w.heads[task], w.inputs[task]
     head.number = number
-    head.release = given.offset + number * given.period
-    head.deadline = head.release + given.deadline
     head.left = given.wcet
     head.since = head.start = head.last_stop = head.last_segment = NONE
     head.preemptions = 0
-    w.waiting[clock.waiting] = task
-    clock.waiting += 1
+    head.key = given.key
+    if w.clock[0].scheduler in (EDF, EDF_MONO):
+        head.key = given.offset + number * given.period + given.deadline
+    _make_ready(w, task)
 
 
 @compiled
 def _start_timers(w: Any) -> None:
     clock = w.clock[0]
-    for place in range(clock.timers):
+    for place in range(clock.starting):
         job = w.starting[place]
         clock.seq += 1
+        if clock.timers >= w.timers.size:
+            clock.status = FULL
+            return
         end = clock.now + w.inputs[job & TASK_MASK].kill_after
-        push_event(w, end, clock.seq, job << KIND_BITS | TIMER_END)
-    clock.timers = 0
+        sift_up(w.timers, clock.timers, end, clock.seq, job)
+        clock.timers += 1
+    clock.starting = 0
+
+
+@compiled
+def _drop_timer(w: Any) -> None:
+    clock = w.clock[0]
+    clock.timers -= 1
+    last = w.timers[clock.timers]
+    sift_down(w.timers, clock.timers, last.first, last.second, last.third)
 
 
 @compiled
 def _decide(w: Any, running: int) -> int:
-    """Make ready what is to be, and give the processor to the first: the task of its job."""
+    """Give the processor to the first of the ready jobs, or leave it; the task of its job."""
     clock = w.clock[0]
     scheduler = clock.scheduler
-    for place in range(clock.waiting):
-        task = w.waiting[place]
-        head = w.heads[task]
-        by_deadline = scheduler in (EDF, EDF_MONO)
-        head.key = head.deadline if by_deadline else w.inputs[task].key
-        _make_ready(w, task)
-    clock.waiting = 0
     while clock.ready > 0:
-        job = w.ready[0].third
-        task, number = job & TASK_MASK, job >> TASK_BITS
+        first = w.ready[first_place(w)]
+        task, number = first.third & TASK_MASK, first.third >> TASK_BITS
         if w.heads[task].number != number:  # it was killed
-            drop_first(w)
+            leave_line(w)
             continue
-        if running != NONE and (clock.keeping or w.ready[0].first >= w.heads[running].key):
+        if running != NONE and (clock.keeping or first.first >= w.heads[running].key):
             return running
-        drop_first(w)
+        leave_line(w)
         if running != NONE:
             _stop(w, running)
             if scheduler in (RM_MONO, EDF_MONO):
                 before = w.heads[running]
-                push_entry(w, before.key, before.seq, before.number << TASK_BITS | running)
+                line_up(w, before.key, before.seq, before.number << TASK_BITS | running)
             else:
                 _make_ready(w, running)
         return int(task)
@@ -221,7 +245,7 @@ def _make_ready(w: Any, task: int) -> None:
     clock, head = w.clock[0], w.heads[task]
     clock.ready_seq += 1
     head.seq = task if clock.scheduler == EDF or clock.by_index else clock.ready_seq
-    push_entry(w, head.key, head.seq, (head.number << TASK_BITS) | task)
+    line_up(w, head.key, head.seq, (head.number << TASK_BITS) | task)
 
 
 @compiled
@@ -289,37 +313,43 @@ def _note_loss(w: Any, task: int) -> None:
 @compiled
 def _end(w: Any, rows: Any, task: int, outcome: int) -> None:
     """Write the row of a job that ends, and let the next one of its task be the first."""
-    head, given = w.heads[task], w.inputs[task]
-    row = given.row + head.number
-    rows.start[row] = head.start
-    rows.end[row] = w.clock[0].now
-    rows.preemptions[row] = head.preemptions
-    rows.outcome[row] = outcome
+    _write_row(w, rows, task, w.clock[0].now, outcome)
     following = _following(w, rows, task)
     if following != NONE:
         _become_first(w, task, following)
     else:
-        head.number = NONE
+        w.heads[task].number = NONE
+
+
+@compiled
+def _write_row(w: Any, rows: Any, task: int, end: int, outcome: int) -> None:
+    head = w.heads[task]
+    row = w.inputs[task].row + head.number
+    rows.start[row] = head.start
+    rows.end[row] = end
+    rows.preemptions[row] = head.preemptions
+    rows.outcome[row] = outcome
 
 
 @compiled
 def _close(w: Any, rows: Any, running: int, end_time: int) -> None:
     """Write the rows of the jobs that have not ended by the horizon."""
     clock = w.clock[0]
-    clock.now = clock.horizon
+    clock.now = horizon = clock.horizon
     for task in range(clock.tasks):
         head, given = w.heads[task], w.inputs[task]
         while head.number != NONE:
-            clock.waiting = 0
-            if running == task and end_time == clock.horizon and head.since != NONE:
-                _finish(w, rows, task)
-                continue
+            end, outcome = NONE, UNFINISHED
+            release = given.offset + head.number * given.period
+            if given.kill_after != NONE and release + given.kill_after == horizon:
+                end, outcome = horizon, KILLED
             if running == task and head.since != NONE:
                 _stop(w, task)
-            _note_loss(w, task)
-            if given.kill_after != NONE and head.release + given.kill_after == clock.horizon:
-                _end(w, rows, task, KILLED)
-                continue
-            row = given.row + head.number
-            _end(w, rows, task, UNFINISHED)
-            rows.end[row] = NONE
+                if end_time == horizon:
+                    end, outcome = horizon, FINISHED
+            else:
+                _note_loss(w, task)
+            _write_row(w, rows, task, end, outcome)
+            head.number = _following(w, rows, task)
+            head.since = head.start = head.last_stop = NONE
+            head.preemptions = 0

@@ -19,12 +19,12 @@ from taskgen_run.distributor import Distributor
 from taskgen_run.errors import ConfigurationError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
-from taskgen_run.job import JobBatch, Outcome
+from taskgen_run.job import OUTCOMES, JobBatch, Outcome
 from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.sessions import _fastsim_rows, fastsim
 from taskgen_run.sessions.contract import SessionContract
 from taskgen_run.sessions.fastsim import FastSimSession
-from taskgen_run.simulator import columns, sets
+from taskgen_run.simulator import columns, layout, sets
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Random, Range
@@ -62,6 +62,12 @@ def simulate(*members: Task, **options: Any) -> list[tuple[Any, ...]]:
         )
         for job in jobs
     ]
+
+
+def test_the_simulator_writes_the_places_of_the_outcomes() -> None:
+    places = {"finished": layout.FINISHED, "killed": layout.KILLED}
+    places |= {"not_scheduled": layout.SKIPPED, "unfinished": layout.UNFINISHED}
+    assert {name: OUTCOMES.to_pylist().index(name) for name in places} == places
 
 
 def test_skip_next_skips_the_jobs_released_while_one_is_late() -> None:
