@@ -243,13 +243,3 @@ def check_tasks(taskset: TaskSet, options: Options) -> None:
         for name in REQUIRED.get(options.scheduler, ("executiontime",)):
             why = f"for session.scheduler={options.scheduler}" if name == "priority" else ""
             require(task, name, taskset.place(position), why or "for a simulation")
-
-
-def task_table(
-    tasksets: Sequence[TaskSet], horizons: Sequence[int], options: Options
-) -> NDArray[Any]:
-    """The tasks of all task sets, as `Inputs.table` has them. Raises ConfigurationError."""
-    inputs = Inputs(tasksets, options)
-    table = inputs.table(horizons)
-    Prepared(inputs, [], horizons, table).require_valid()
-    return table
