@@ -126,13 +126,13 @@ def limited(directory: Path, variants: int, size: int) -> subprocess.CompletedPr
 
 
 def test_a_file_that_must_not_grow(tmp_path: Path) -> None:
-    ended = limited(tmp_path / "limited", 1000, 20_000)
+    ended = limited(tmp_path / "limited", 5000, 100_000)
     assert ended.returncode == 1
     assert "InfrastructureError" in ended.stderr
     assert "File too large" in ended.stderr
     assert "Exception ignored" not in ended.stderr
     kept = finished(tmp_path / "limited")
-    assert 0 < kept < 1000
+    assert 0 < kept < 5000
     run(tmp_path / "limited", range(kept + 10))
     run(tmp_path / "straight", range(kept + 10))
     assert parquet(tmp_path / "limited") == parquet(tmp_path / "straight")
