@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Sequence
 
 from taskgen_run.analysis.response_time import priorities
@@ -83,6 +84,7 @@ class _Schedule:
         self._hyperperiod_ns = math.lcm(*(t.period_ns for t, _ in tasks if t.most_jobs is None))
         self._settled_ns = 1 + max((o + task.last_release_ns for task, o in tasks), default=0)
         self._ready: list[tuple[int, int, float, int]] = []  # rank, order, deadline, work left
+        self._waiting: deque[float] = deque()  # deadlines of the last task, without `by_deadline`
         looked_at = [task.most_jobs for task, _ in (tasks if by_deadline else tasks[-1:])]
         self._open = sum(math.inf if jobs is None else jobs for jobs in looked_at)
 
@@ -120,6 +122,8 @@ class _Schedule:
         counts = self._by_deadline or position == len(self._tasks) - 1
         due_ns = now_ns + task.deadline_ns if counts and task.deadline_ns else math.inf
         order = int(due_ns) if self._by_deadline else now_ns
+        if counts and not self._by_deadline:
+            self._waiting.append(due_ns)
         heapq.heappush(self._ready, (self._ranks[position], order, due_ns, task.execution_ns))
         if task.most_jobs is None or number + 1 < task.most_jobs:
             heapq.heapreplace(coming, (now_ns + task.period_ns, position, number + 1))
@@ -137,10 +141,15 @@ class _Schedule:
                 return False
             if spent_ns == left_ns:
                 heapq.heappop(ready)
-                self._open -= due_ns < math.inf
+                if due_ns < math.inf:
+                    self._open -= 1
+                    if self._waiting:
+                        self._waiting.popleft()
             else:
                 heapq.heapreplace(ready, (rank, order, due_ns, left_ns - int(spent_ns)))
-        return True
+        # The last task may wait for ever, while those before it execute. Its first job is the first
+        # one due; by deadline, the job that executes is that.
+        return not self._waiting or until_ns < self._waiting[0]
 
     def _left(self, now_ns: int) -> list[tuple[int, ...]]:
         """What is left to be done, the same for schedules that go on in the same way."""

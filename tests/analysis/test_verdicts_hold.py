@@ -152,3 +152,42 @@ def test_the_exact_tests_decide_all_that_can_be_decided(scheduler: str, name: st
 
     check()
     assert set(seen) == {(apart, verdict) for apart in (True, False) for verdict in (True, False)}
+
+
+STARVING: list[tuple[str, list[dict[str, float]]]] = [
+    (
+        "FP",
+        [
+            {"period": 2, "executiontime": 1, "priority": 0},
+            {"period": 2, "executiontime": 1, "priority": 1, "offset": 1},
+            {"period": 10, "executiontime": 1, "priority": 2, "numberofjobs": 3},
+        ],
+    ),
+    (
+        "DM",
+        [
+            {"period": 12, "executiontime": 2, "deadline": 36, "offset": 50, "numberofjobs": 5},
+            {"period": 2, "executiontime": 1, "offset": 50},
+            {"period": 3, "executiontime": 3},
+        ],
+    ),
+    (
+        "RM",
+        [
+            {"period": 2, "executiontime": 1},
+            {"period": 4, "executiontime": 2, "offset": 1},
+            {"period": 0, "executiontime": 1, "deadline": 5},
+        ],
+    ),
+]
+"""Tasks with jobs that never get the processor, of which there is an end."""
+
+
+@pytest.mark.parametrize(("scheduler", "tasks"), STARVING, ids=[name for name, _ in STARVING])
+def test_jobs_that_never_get_the_processor_miss(
+    scheduler: str, tasks: list[dict[str, float]]
+) -> None:
+    taskset = TaskSet([Task(task) for task in tasks], "starving")
+    analysis = Analysis(("response_time",), FastSimSession.scheduling(scheduler=scheduler))
+    assert misses(taskset, scheduler=scheduler, duration_ms=100)
+    assert analysis(taskset) == {"response_time": False}
