@@ -36,7 +36,7 @@ _njit: Any = numba.njit
 _config: Any = numba.core.config
 
 COMPILED = "compiled"
-"""The file that says that all is compiled; each use touches it."""
+"""The file with the digest of all that was compiled; each use touches it."""
 
 KEPT_DAYS = 30
 """For how long code is kept that is not used."""
@@ -108,13 +108,13 @@ def cache_directory() -> Path:
 
 
 def compile_once(use: Callable[[], object]) -> None:
-    """Have everything compiled or loaded that `use` uses; by one process at a time.
+    """Have everything compiled that `use` uses, unless it was before; by one process at a time.
 
     The others wait for it, and load what it has kept. Raises InfrastructureError if that cannot be
     kept, and what `use` raises.
     """
     directory = cache_directory()
-    if _loads(directory, use):
+    if _is_kept(directory):
         return
     lock = filelock.FileLock(directory / "compiling.lock")
     try:
@@ -123,38 +123,39 @@ def compile_once(use: Callable[[], object]) -> None:
         logger.info("waiting for another process, which compiles the simulator")
         lock.acquire()
     try:
-        if not _loads(directory, use):
+        if not _is_kept(directory):
             _compile(directory, use)
     finally:
         lock.release()
 
 
-def _loads(directory: Path, use: Callable[[], object]) -> bool:
-    """Whether what was compiled before is there and can be used."""
+def _is_kept(directory: Path) -> bool:
+    """Whether everything was compiled before, and is there as it was written."""
     done = directory / COMPILED
-    if not done.exists() or next(directory.rglob("*.nbi"), None) is None:
+    if not done.exists() or done.read_text(encoding="ascii") != _digest_of_code(directory):
         return False
-    try:
-        use()
-        os.utime(done)
-    except Exception as error:  # whatever numba raises of files that something has damaged
-        logger.warning(
-            "%s: the compiled simulator cannot be loaded, and is compiled again: %s",
-            *(directory, one_line(error)),
-        )
-        return False
+    os.utime(done)
     return True
+
+
+def _digest_of_code(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(directory.rglob("*.nb[ci]")):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _compile(directory: Path, use: Callable[[], object]) -> None:
     done = directory / COMPILED
+    if done.exists():
+        logger.warning("%s: the compiled simulator was damaged", directory)
     logger.info("compiling the simulator, once on this machine: about a minute …")
     try:
         done.unlink(missing_ok=True)
         for file in directory.rglob("*.nb[ci]"):
             file.unlink(missing_ok=True)
         use()
-        done.touch()
+        done.write_text(_digest_of_code(directory), encoding="ascii")
     except OSError as error:
         raise InfrastructureError(
             f"{directory}: the compiled simulator cannot be kept: {one_line(error)}; make room, or "

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from taskgen_run.distributor import Distributor
-from taskgen_run.errors import ConfigurationError
+from taskgen_run.errors import ConfigurationError, InfrastructureError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import OUTCOMES, JobBatch, Outcome
@@ -300,14 +300,30 @@ def test_old_code_is_removed_and_code_that_is_used_is_not(
 
     def use() -> None:
         uses.append(directories[0])
-        (directories[0] / "code.nbi").touch()
+        (directories[0] / "code.nbi").write_text("code")
 
     compiling.compile_once(use)
     assert [directory.exists() for directory in directories] == [True, False, True, True]
     os.utime(directories[0] / "compiled", (long_ago, long_ago))
     compiling.compile_once(use)
     assert (directories[0] / "compiled").stat().st_mtime > long_ago + 86400
+    assert len(uses) == 1
+    (directories[0] / "code.nbi").write_text("damage")
+    compiling.compile_once(use)
+    compiling.compile_once(use)
     assert len(uses) == 2
+
+
+def test_a_full_disk_for_what_is_compiled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "cache_directory", lambda: tmp_path)
+
+    def use() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InfrastructureError, match=r"cannot be kept: .*; make room, or set NUMBA_"):
+        compiling.compile_once(use)
 
 
 def test_a_signal_is_taken_while_a_simulation_goes_on() -> None:
