@@ -277,9 +277,15 @@ class Experiment:
         return VariantStream(self.taskset, numbers, checked=self.session.task_attributes)
 
     def _description(self) -> dict[str, Any]:
+        # What an object of a class of the user's own has beyond its tasks may decide its variants.
+        own = {key: it for key, it in vars(self.taskset).items() if key not in vars(TaskSet())}
         return {
             "session": {"_target_": plain(self.session), **self.options},
-            "taskset": {"_target_": plain(type(self.taskset)), "tasks": list(self.taskset)},
+            "taskset": {
+                "_target_": plain(type(self.taskset)),
+                "tasks": list(self.taskset),
+                **({"attributes": own} if own else {}),
+            },
             "admission": self.admission,
             "analysis": self.analysis,
             "targets": self.targets,

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import chain, islice, repeat, takewhile
 from typing import Any, overload
 
-from taskgen_run.errors import TaskgenError
+from taskgen_run.errors import BugError, TaskgenError, one_line, place_of
 from taskgen_run.task import ATTRIBUTES, Attribute, Task
 from taskgen_run.taskset import Place, TaskSet
 from taskgen_run.values import are_all_sampled, is_compact, walk
@@ -358,13 +358,26 @@ def _numbered(taskset: TaskSet, numbers: Iterator[int]) -> Iterator[TaskSet]:
     wanted = next(numbers, None)
     if wanted is None:
         return
-    for variant in taskset.variants(wanted):
+    for variant in _made(taskset, wanted):
         while wanted < variant.variant:
             wanted = next(numbers, None)
             if wanted is None:
                 return
         if variant.variant == wanted:
             yield variant
+
+
+def _made(taskset: TaskSet, first: int) -> Iterator[TaskSet]:
+    """Raises BugError for whatever the `variants` of a user's own class raise."""
+    try:
+        yield from taskset.variants(first)
+    except TaskgenError:
+        raise
+    except Exception as error:
+        raise BugError(
+            f"task set {taskset.name!r}: making its variants failed: {type(error).__name__}: "
+            f"{one_line(error)}{place_of(error)}"
+        ) from error
 
 
 def _can_be_columns(taskset: TaskSet) -> bool:

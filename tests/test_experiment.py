@@ -308,6 +308,24 @@ def test_the_code_of_own_classes_decides_the_fingerprint() -> None:
     assert len(prints) == 2
 
 
+class Loaded(TaskSet):
+    """Of a load that its tasks do not tell."""
+
+    def __init__(self, load: object) -> None:
+        super().__init__([Task(period=10, executiontime=1)], "loaded")
+        self.load = load
+
+
+def test_the_attributes_of_own_classes_decide_the_fingerprint() -> None:
+    def name(load: object) -> str:
+        return Experiment(Loaded(load), StdIOSession).name
+
+    assert name(0.3) == name(0.3)
+    assert len({name(0.3), name(1.5), name([1.5]), name({"a": 2})}) == 4
+    with pytest.raises(ConfigurationError, match="a set has no lasting form"):
+        name({1, 2})
+
+
 def test_the_code_of_a_scheduler_decides_the_fingerprint_by_any_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from taskgen_run.errors import ConfigurationError
+from taskgen_run.errors import BugError, ConfigurationError
 from taskgen_run.task import Attribute, Kind, Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Random, Range
@@ -207,3 +208,27 @@ def test_variants_without_columns_are_made_when_they_are_asked_for() -> None:
     assert made == [1, 2, 3]
     with pytest.raises(ConfigurationError):
         raise stream.take(2).problems({"period": Attribute(Kind.TEXT)})[1]
+
+
+class Breaking(TaskSet):
+    """Makes a few variants, and fails."""
+
+    def variants(self, start: int = 0) -> Iterator[TaskSet]:
+        for number in range(start, 5):
+            if number == 3:
+                raise ValueError("no more of them")
+            variant = TaskSet([task.copy() for task in self], self.name)
+            variant.variant = number
+            yield variant
+
+
+def test_what_a_class_of_a_users_own_raises_is_told_with_its_place() -> None:
+    stream = VariantStream(Breaking([Task(period=5)], "mine"), iter(range(5)))
+    made = []
+    with pytest.raises(BugError) as caught:
+        made += [variant.variant for variant in stream]
+    assert re.fullmatch(
+        r"task set 'mine': making its variants failed: ValueError: no more of them "
+        r"\(test_variants\.py:\d+\)",
+        str(caught.value),
+    )

@@ -191,7 +191,8 @@ class Inputs:
         count = np.where(single, self.offset < horizon, np.maximum(count, 0))
         limits = self.tasksets.attribute("numberofjobs")
         limit = np.array([number or 0 for number in limits], np.int64)
-        return np.where((limit > 0) & (limit < count), limit, count)
+        # More than a task set may have is too many; no more, so that sums are right.
+        return np.minimum(np.where((limit > 0) & (limit < count), limit, count), MOST_JOBS + 1)
 
     def _kill_after(self, deadline: NDArray[np.int64]) -> NDArray[np.int64]:
         """When a job is killed after its release: critical time, or deadline with abort."""

@@ -2,7 +2,7 @@
 
 Numba keeps compiled code by the file of a function alone, and would not notice that a function
 that it calls has changed. So only what is called from outside is kept, in a directory named by
-the content of all files of this package.
+the content of all files of this package, and by all that compiles it and for what.
 """
 
 from __future__ import annotations
@@ -12,21 +12,34 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import filelock
+import llvmlite
 import numba
 import numba.core.config
+from llvmlite import binding
+
+from taskgen_run.errors import InfrastructureError, one_line
 
 logger = logging.getLogger(__name__)
 
 # Untyped: what is compiled keeps the signature that it has in Python.
 _njit: Any = numba.njit
 _config: Any = numba.core.config
+
+COMPILED = "compiled"
+"""The file with the digest of all that was compiled; each use touches it."""
+
+KEPT_DAYS = 30
+"""For how long code is kept that is not used."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -67,7 +80,13 @@ def cache_directory() -> Path:
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     parent = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "taskgen_run")
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256()
+    for part in (
+        Path(__file__).parent,  # numba's own directory in it is named by it
+        *(numba.__version__, llvmlite.__version__, sys.implementation.cache_tag),
+        *(binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
+    ):
+        digest.update(f"{part}\n".encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     directory = parent / digest.hexdigest()[:16]
@@ -89,23 +108,60 @@ def cache_directory() -> Path:
 
 
 def compile_once(use: Callable[[], object]) -> None:
-    """Have everything compiled that `use` uses, unless it was before, by one process at a time.
+    """Have everything compiled that `use` uses, unless it was before; by one process at a time.
 
-    The others wait for it, and load what it has kept.
+    The others wait for it, and load what it has kept. Raises InfrastructureError if that cannot be
+    kept, and what `use` raises.
     """
-    done = cache_directory() / "compiled"
-    if done.exists():
+    directory = cache_directory()
+    if _is_kept(directory):
         return
-    lock = filelock.FileLock(cache_directory() / "compiling.lock")
+    lock = filelock.FileLock(directory / "compiling.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         logger.info("waiting for another process, which compiles the simulator")
         lock.acquire()
     try:
-        if not done.exists():
-            logger.info("compiling the simulator, once on this machine: about a minute …")
-            use()
-            done.touch()
+        if not _is_kept(directory):
+            _compile(directory, use)
     finally:
         lock.release()
+
+
+def _is_kept(directory: Path) -> bool:
+    """Whether everything was compiled before, and is there as it was written."""
+    done = directory / COMPILED
+    if not done.exists() or done.read_text(encoding="ascii") != _digest_of_code(directory):
+        return False
+    os.utime(done)
+    return True
+
+
+def _digest_of_code(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(directory.rglob("*.nb[ci]")):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _compile(directory: Path, use: Callable[[], object]) -> None:
+    done = directory / COMPILED
+    if done.exists():
+        logger.warning("%s: the compiled simulator was damaged", directory)
+    logger.info("compiling the simulator, once on this machine: about a minute …")
+    try:
+        done.unlink(missing_ok=True)
+        for file in directory.rglob("*.nb[ci]"):
+            file.unlink(missing_ok=True)
+        use()
+        done.write_text(_digest_of_code(directory), encoding="ascii")
+    except OSError as error:
+        raise InfrastructureError(
+            f"{directory}: the compiled simulator cannot be kept: {one_line(error)}; make room, or "
+            "set NUMBA_CACHE_DIR to another directory"
+        ) from error
+    long_ago = time.time() - KEPT_DAYS * 86400
+    for other in directory.parent.glob(f"*/{COMPILED}"):
+        if re.fullmatch("[0-9a-f]{16}", other.parent.name) and other.stat().st_mtime < long_ago:
+            shutil.rmtree(other.parent, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from taskgen_run import results
 from taskgen_run.sessions.fastsim import FastSimSession
+from taskgen_run.simulator.compiling import cache_directory
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 
@@ -190,14 +192,21 @@ def test_the_first_run_says_on_the_terminal_that_it_compiles_and_can_be_interrup
 
 
 @pytest.mark.timeout(400)
-def test_one_process_compiles_and_the_others_wait(tmp_path: Path) -> None:
+def test_one_process_compiles_what_is_damaged_and_the_others_wait(
+    compiled: None, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
+    shutil.copytree(cache_directory(), cache / cache_directory().name)
+    for code in cache.rglob("*.nbc"):
+        content = code.read_bytes()
+        code.write_bytes(content[:3000] + bytes(64) + content[3064:])
     processes = [
         start(tmp_path, "taskset=hey4", f"outputs={name}", NUMBA_CACHE_DIR=str(cache))
         for name in ("a", "b")
     ]
     said = [process.communicate(timeout=350)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
+    assert sum("the compiled simulator was damaged" in text for text in said) == 1
     assert sum("compiling the simulator" in text for text in said) == 1
     kept = [path.name for path in cache.rglob("*.nbc")]
     assert len(kept) == len({name.partition("-")[0] for name in kept}), "each function once"

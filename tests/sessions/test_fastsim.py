@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from taskgen_run.distributor import Distributor
-from taskgen_run.errors import ConfigurationError
+from taskgen_run.errors import ConfigurationError, InfrastructureError
 from taskgen_run.hosts import TargetRange
 from taskgen_run.interrupts import Interrupted, Interrupts
 from taskgen_run.job import OUTCOMES, JobBatch, Outcome
@@ -24,7 +25,7 @@ from taskgen_run.monitor import AbstractMonitor
 from taskgen_run.sessions import _fastsim_rows, fastsim
 from taskgen_run.sessions.contract import SessionContract
 from taskgen_run.sessions.fastsim import FastSimSession
-from taskgen_run.simulator import columns, layout, sets
+from taskgen_run.simulator import columns, compiling, layout, sets
 from taskgen_run.task import Task
 from taskgen_run.taskset import TaskSet
 from taskgen_run.values import Random, Range
@@ -272,6 +273,57 @@ def test_each_function_is_compiled_once_whatever_is_asked_of_it() -> None:
     ]
     for function in kept:
         assert len(function.signatures) == 1, function
+
+
+def test_however_many_jobs_are_asked_for_they_are_too_many() -> None:
+    """Their number is beyond that of whole numbers of 64 bits."""
+    taskset = TaskSet([Task(period=0.000001, executiontime=0)] * 4096, "endless")
+    session = FastSimSession("", 0, duration_ms=2**52 / 10**6)
+    with pytest.raises(ConfigurationError, match="must release at most 10000000 jobs"):
+        session.run_batch([taskset])
+    (error,) = session.estimate_rows([taskset])
+    assert isinstance(error, ConfigurationError)
+
+
+def test_old_code_is_removed_and_code_that_is_used_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directories = [tmp_path / f"{number:016x}" for number in range(4)]
+    for directory in directories:
+        directory.mkdir()
+        (directory / "compiled").touch()
+    long_ago = time.time() - 100 * 86400
+    for directory in (directories[0], directories[1]):
+        os.utime(directory / "compiled", (long_ago, long_ago))
+    monkeypatch.setattr(compiling, "cache_directory", lambda: directories[0])
+    uses: list[Path] = []
+
+    def use() -> None:
+        uses.append(directories[0])
+        (directories[0] / "code.nbi").write_text("code")
+
+    compiling.compile_once(use)
+    assert [directory.exists() for directory in directories] == [True, False, True, True]
+    os.utime(directories[0] / "compiled", (long_ago, long_ago))
+    compiling.compile_once(use)
+    assert (directories[0] / "compiled").stat().st_mtime > long_ago + 86400
+    assert len(uses) == 1
+    (directories[0] / "code.nbi").write_text("damage")
+    compiling.compile_once(use)
+    compiling.compile_once(use)
+    assert len(uses) == 2
+
+
+def test_a_full_disk_for_what_is_compiled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "cache_directory", lambda: tmp_path)
+
+    def use() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InfrastructureError, match=r"cannot be kept: .*; make room, or set NUMBA_"):
+        compiling.compile_once(use)
 
 
 def test_a_signal_is_taken_while_a_simulation_goes_on() -> None:

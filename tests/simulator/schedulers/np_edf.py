@@ -23,5 +23,6 @@ class np_edf(Scheduler):  # type: ignore[misc]  # noqa: N801 - SimSo calls a sch
         idle = [processor for processor in self.processors if processor.running is None]
         if not (waiting and idle):
             return None
-        job = min(waiting, key=lambda job: job.absolute_deadline)
+        # In whole ns: SimSo's ms are floats, and equal deadlines may differ in them.
+        job = min(waiting, key=lambda job: round(job.absolute_deadline * 1_000_000))
         return job, cpu if cpu in idle else idle[0]
