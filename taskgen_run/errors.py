@@ -55,7 +55,8 @@ class BugError(TaskgenError):
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     """Say that `name` is no known `kind`, with the closest known name or, if none, all of them."""
     names = sorted(known)
-    close = get_close_matches(str(name), names, n=1)
+    same = [other for other in names if other.casefold() == str(name).casefold()]
+    close = same or get_close_matches(str(name), names, n=1)
     if close:
         hint = f"did you mean {close[0]!r}?"
     else:

@@ -36,6 +36,11 @@ def test_unknown_name_suggests_the_closest() -> None:
     )
 
 
+def test_unknown_name_suggests_the_one_in_other_letters() -> None:
+    names = ["EDF", "EDF2", "DM"]
+    assert unknown_name("scheduler", "edf", names).endswith("did you mean 'EDF'?")
+
+
 def test_unknown_name_without_a_close_one_lists_all_in_order() -> None:
     assert unknown_name("key", 7, ["b", "a"]) == "unknown key 7; known are: a, b"
     assert unknown_name("key", "x", []) == "unknown key 'x'; there are none here"
