@@ -158,7 +158,7 @@ ID = "task-id must be a whole number from -1 to 9223372036854775807, got "
         ),
         (
             'type="start" task-id="0" time-stamp="1"',
-            "unknown type of event 'start'; known are: EXIT, ",
+            "unknown type of event 'start'; did you mean 'START'",
         ),
         ('task-id="0" time-stamp="1"', "<event> must have a type, got {'task-id': '0', "),
         ('type="EXIT" time-stamp="1"', "<event> must have a task-id, got "),
