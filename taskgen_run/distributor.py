@@ -146,7 +146,7 @@ class Distributor:
         try:
             with self.interrupts.allowed():
                 return session.estimate_rows(tasksets)
-        except Exception as error:
+        except Exception as error:  # sessions are plug-ins: whatever they raise
             return [blame(error, "estimating rows")] * len(tasksets)
 
     def _compute(self, tasksets: TaskSets) -> None:
@@ -156,7 +156,8 @@ class Distributor:
                 session: Any = self._session_on(self._host_of(tasksets.numbers[0]))
                 if self.analysis is not None:
                     for taskset in tasksets:
-                        taskset.verdicts = self.analysis(taskset)
+                        if not taskset.verdicts:  # a half of a batch that failed has them
+                            taskset.verdicts = self.analysis(taskset)
                 jobs = session.run_batch(tasksets)
                 segments = session.segments() if isinstance(session, TracingSession) else None
         except Exception as error:

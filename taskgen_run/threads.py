@@ -24,7 +24,7 @@ def let_go(seconds: float = 0.0) -> bool:
     """
     threads: Threads | None = getattr(_own, "threads", None)
     if threads is None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # there is no run that could end
         return False
     return threads.waits_for_machine(seconds)
 
@@ -53,7 +53,7 @@ class Threads:
             _own.threads = self
             try:
                 call(*args)
-            except Exception as error:
+            except Exception as error:  # told, as nobody else would hear of it
                 self._fail(error)
             finally:
                 with self._mutex:

@@ -53,7 +53,10 @@ class TaskSets(Sequence[TaskSet]):
         if isinstance(index, slice):
             chosen = range(*index.indices(len(self)))
             return self if len(chosen) == len(self) else self.only(chosen)
-        return self._tasksets[index]
+        return self._at(index)
+
+    def _at(self, position: int) -> TaskSet:
+        return self._tasksets[position]
 
     def only(self, positions: Sequence[int]) -> TaskSets:
         """Those at these positions."""
@@ -171,15 +174,8 @@ class Variants(TaskSets):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> TaskSet: ...
-    @overload
-    def __getitem__(self, index: slice) -> TaskSets: ...
-    def __getitem__(self, index: int | slice) -> TaskSet | TaskSets:
-        if isinstance(index, slice):
-            chosen = range(*index.indices(len(self)))
-            return self if len(chosen) == len(self) else self.only(chosen)
-        position = range(len(self))[index]
+    def _at(self, position: int) -> TaskSet:
+        position = range(len(self))[position]
         if position not in self._made:
             settings = {place: values[position] for place, values in self._settings.items()}
             made = self._source.variant_with(self._numbers[position], settings)
@@ -373,7 +369,7 @@ def _made(taskset: TaskSet, first: int) -> Iterator[TaskSet]:
         yield from taskset.variants(first)
     except TaskgenError:
         raise
-    except Exception as error:
+    except Exception as error:  # a task set is a plug-in: whatever it raises
         raise BugError(
             f"task set {taskset.name!r}: making its variants failed: {type(error).__name__}: "
             f"{one_line(error)}{place_of(error)}"

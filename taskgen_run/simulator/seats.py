@@ -11,11 +11,11 @@ from taskgen_run.simulator.compiling import compiled
 from taskgen_run.simulator.layout import (
     EDF,
     FINISHED,
-    FULL,
     NEVER,
     NONE,
 )
 from taskgen_run.simulator.line import first_place, leave_line, line_up
+from taskgen_run.simulator.stretches import keep_segment
 
 
 @compiled
@@ -119,28 +119,7 @@ def stop(w: Any, task: int) -> None:
     head.last_cpu = own
     head.last_stop = now
     if w.clock[0].tracing:
-        trace(w, task, own, since, now)
-
-
-@compiled
-def trace(w: Any, task: int, own: int, since: int, now: int) -> None:
-    """Keep a stretch, or make the one before longer."""
-    head, clock = w.heads[task], w.clock[0]
-    last = head.last_segment
-    if last != NONE and w.segments[last].cpu == own and w.segments[last].end == since:
-        w.segments[last].end = now
-        return
-    place = clock.segments
-    if place >= w.segments.size:
-        clock.status = FULL
-        return
-    segment = w.segments[place]
-    segment.job = w.inputs[task].row + head.number
-    segment.cpu = own
-    segment.start = since
-    segment.end = now
-    head.last_segment = place
-    clock.segments = place + 1
+        keep_segment(w, head, w.inputs[task].row + head.number, own, since, now)
 
 
 @compiled

@@ -46,12 +46,13 @@ def end_stretch(w: Any, job: int) -> None:
     record.last_cpu = place
     record.last_stop = now
     if w.clock[0].tracing:
-        _trace(w, job, place, since, now)
+        keep_segment(w, record, job, place, since, now)
 
 
 @compiled
-def _trace(w: Any, job: int, cpu: int, since: int, now: int) -> None:
-    record, clock = w.jobs[job], w.clock[0]
+def keep_segment(w: Any, record: Any, job: int, cpu: int, since: int, now: int) -> None:
+    """Keep a stretch of a job, or make the one before longer; `record` knows its last segment."""
+    clock = w.clock[0]
     last = record.last_segment
     if last != NONE and w.segments[last].cpu == cpu and w.segments[last].end == since:
         w.segments[last].end = now

@@ -29,6 +29,7 @@ from taskgen_run.simulator.layout import (
 )
 from taskgen_run.simulator.line import first_place, leave_line, line_up
 from taskgen_run.simulator.releases import begin_releases, next_release, next_task, post_release
+from taskgen_run.simulator.stretches import keep_segment
 
 
 @called
@@ -262,27 +263,7 @@ def _stop(w: Any, task: int) -> None:
         head.preemptions += 1
     head.last_stop = now
     if w.clock[0].tracing:
-        _trace(w, task, since, now)
-
-
-@compiled
-def _trace(w: Any, task: int, since: int, now: int) -> None:
-    head, clock = w.heads[task], w.clock[0]
-    last = head.last_segment
-    if last != NONE and w.segments[last].end == since:
-        w.segments[last].end = now
-        return
-    place = clock.segments
-    if place >= w.segments.size:
-        clock.status = FULL
-        return
-    segment = w.segments[place]
-    segment.job = w.inputs[task].row + head.number
-    segment.cpu = 0
-    segment.start = since
-    segment.end = now
-    head.last_segment = place
-    clock.segments = place + 1
+        keep_segment(w, head, w.inputs[task].row + head.number, 0, since, now)
 
 
 @compiled

@@ -300,7 +300,7 @@ def test_a_machine_that_a_script_serves_no_more_is_not_waited_for(tmp_path: Path
     def leave() -> None:
         with told(target.host, port=target.port):
             began.set()
-            time.sleep(0.5)
+            time.sleep(0.5)  # meanwhile the session waits
 
     began = threading.Event()
     script = threading.Thread(target=leave)
