@@ -198,8 +198,10 @@ class GenodeSession(AbstractSession):
 
     def _report_error(self, taskset: TaskSet, jobs: Iterable[Job]) -> None:
         """Log the first job that has ended with an error, of which only the target knows more."""
+        from taskgen_run.job import Outcome  # which needs PyArrow, as in `start`
+
         for job in jobs:
-            if job.outcome == "error" and not self._has_reported:
+            if job.outcome is Outcome.ERROR and not self._has_reported:
                 self._has_reported = True
                 log.warning(
                     "%s: a job of task %d ('%s') has ended with an error, and others may: its log "
